@@ -1,0 +1,1 @@
+"""Plugin of pl for ALMA interferometry."""

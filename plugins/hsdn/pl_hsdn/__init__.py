@@ -1,0 +1,1 @@
+"""Plugin of pl for Nobeyama 45 m."""

@@ -1,0 +1,1 @@
+"""Plugin of pl for the VLA Sky Survey."""
