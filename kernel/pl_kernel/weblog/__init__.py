@@ -1,0 +1,1 @@
+"""The web log: pages described by renderers (page), pictures (plots, observation), the static site (site)."""
