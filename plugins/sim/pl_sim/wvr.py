@@ -1,0 +1,88 @@
+"""Water-vapour radiometers: what the four 183 GHz channels of an ALMA antenna see.
+
+`wvrgcal` assumes the production radiometers: double sideband about 183.31 GHz, channels at 1.25, 3.25, 5.5 and
+7.25 GHz,
+1.5, 2.5, 2.0 and 1.5 GHz wide (Nikolic et al. 2013, A&A 552, A104).  Data with other channels are accepted and
+wrongly corrected.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pl_sim.atmosphere import AtmosphereTool, FloatArray, Site
+
+LO_HZ = 183.31e9
+IF_HZ: FloatArray = np.array([1.25e9, 3.25e9, 5.5e9, 7.25e9])
+WIDTH_HZ: FloatArray = np.array([1.5e9, 2.5e9, 2.0e9, 1.5e9])
+SAMPLE_S = 1.152
+"""Integration time of the radiometers."""
+
+SPW_NAME = "WVR#NOMINAL"
+CHANNEL_FREQ_HZ: FloatArray = 183.30e9 + IF_HZ
+"""Channel frequencies as they stand in SPECTRAL_WINDOW of real data: the upper sideband, labelled from 183.30 GHz."""
+
+NOISE_K = 0.09
+"""Noise of a channel in one sample: within the specification of 0.08-0.1 K in one second."""
+
+_STEP_HZ = 100e6
+_PWV_GRID_MM: FloatArray = np.concatenate([np.linspace(0.05, 1.0, 20)[:-1], np.linspace(1.0, 8.0, 57)])
+
+
+@lru_cache(maxsize=8)
+def _tool(site: Site) -> AtmosphereTool:
+    return AtmosphereTool(site, LO_HZ, 16.6e9, _STEP_HZ)
+
+
+@lru_cache(maxsize=64)
+def _table(site: Site, airmass: float) -> FloatArray:
+    """Brightness [4, grid of zenith PWV] at an airmass."""
+    tool = _tool(site)
+    offset = np.abs(tool.freq_hz - LO_HZ)
+    members = [np.abs(offset - IF_HZ[c]) <= WIDTH_HZ[c] / 2 for c in range(4)]
+    table = np.empty((4, len(_PWV_GRID_MM)))
+    for k, pwv in enumerate(_PWV_GRID_MM):
+        tool.set_water(pwv, airmass)
+        sky = tool.brightness()
+        table[:, k] = [sky[member].mean() for member in members]
+    return table
+
+
+@attrs.frozen
+class Radiometer:
+    """The radiometers of a site. `noise_k` is the rms of one sample of `SAMPLE_S` in one channel."""
+
+    site: Site
+    noise_k: float = NOISE_K
+
+    def brightness_k(self, pwv_mm: FloatArray, elevation: float) -> FloatArray:
+        """Brightness temperatures of the four channels without noise.
+
+        pwv_mm: zenith columns, any shape; elevation: rad.  Returns [4, *shape].  Columns outside 0.05-8 mm are
+        refused.
+        """
+        pwv = np.asarray(pwv_mm, float)
+        if pwv.min() < _PWV_GRID_MM[0] or pwv.max() > _PWV_GRID_MM[-1]:
+            raise ValueError(
+                f"a water column of {pwv.min():.2f} to {pwv.max():.2f} mm is outside the radiometer table (0.05 to 8 mm)"
+            )
+        # Airmass in steps of 0.1 % keeps the cache small; the pattern error is far below the noise.
+        table = _table(self.site, round(1.0 / np.sin(elevation), 3))
+        return np.stack([np.interp(pwv, _PWV_GRID_MM, table[c]) for c in range(4)])
+
+    def observe_k(self, rng: np.random.Generator, pwv_mm: FloatArray, elevation: float) -> FloatArray:
+        """The same with the noise of the radiometers."""
+        clean = self.brightness_k(pwv_mm, elevation)
+        return clean + self.noise_k * rng.standard_normal(clean.shape)
+
+
+def sample_times(start_s: float, end_s: float, epoch_s: float) -> NDArray[np.float64]:
+    """Mid-times of the radiometer samples (s) on one clock started at `epoch_s`, that lie wholly between start and
+    end."""
+    first = int(np.ceil((start_s - epoch_s) / SAMPLE_S - 1e-9))
+    last = int(np.floor((end_s - epoch_s) / SAMPLE_S + 1e-9))
+    return epoch_s + (np.arange(first, last) + 0.5) * SAMPLE_S
