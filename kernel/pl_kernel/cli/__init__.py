@@ -1,0 +1,5 @@
+"""The command line: ``pl …``."""
+
+from .app import main
+
+__all__ = ["main"]
