@@ -1,0 +1,1 @@
+"""Stages, heuristics, scorers and pages that all radio interferometers share."""

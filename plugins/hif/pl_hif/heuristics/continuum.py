@@ -1,0 +1,212 @@
+"""Where a spectral window shows continuum only: the channels to fit, found in a dirty cube.
+
+The way of the reference pipeline's continuum finder (2026), reduced to its ideas: a mask of pixels with emission in the
+moment images, the mean spectrum inside it, the noise of its quiet channels, runs of quiet channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from scipy import ndimage
+
+ALL_CONTINUUM = 0.925
+"""One range over at least this fraction of the channels means there is no line."""
+LOW_BANDWIDTH = 0.05
+"""Less continuum than this fraction of the band cannot hold a slope."""
+LOW_SPREAD = 0.33
+"""Ranges that span less than this fraction of the band cannot either."""
+
+
+@attrs.frozen(kw_only=True)
+class ContinuumRanges:
+    """The outcome: inclusive channel ranges, what they mean, and what was seen on the way.
+
+    ``spectrum`` is the mean spectrum (in the unit of the cube, NaN where nothing was observed), ``threshold_high`` and
+    ``threshold_low`` bound the quiet channels.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    all_continuum: bool
+    low_bandwidth: bool
+    low_spread: bool
+    spectrum: np.ndarray
+    baseline: float
+    noise: float
+    threshold_high: float
+    threshold_low: float
+    peak_snr: float
+    mask_pixels: int
+    reason: str
+
+    @property
+    def channels(self) -> int:
+        """Number of continuum channels."""
+        return sum(b - a + 1 for a, b in self.ranges)
+
+    @property
+    def fit_order(self) -> int:
+        """Order of the continuum fit: a slope where the ranges can hold one, else a constant (reference pipeline)."""
+        return 0 if self.low_bandwidth or self.low_spread else 1
+
+
+def robust_noise(values: np.ndarray) -> tuple[float, float]:
+    """Median and scaled median absolute deviation of finite values, after four rounds of clipping at 5 sigma."""
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    if x.size == 0:
+        return math.nan, math.nan
+    for _ in range(4):
+        middle = np.median(x)
+        sigma = 1.4826 * np.median(np.abs(x - middle))
+        keep = np.abs(x - middle) <= 5 * sigma
+        if sigma == 0 or keep.all():
+            break
+        x = x[keep]
+    return float(np.median(x)), float(1.4826 * np.median(np.abs(x - np.median(x))))
+
+
+def emission_mask(
+    cube: np.ndarray, beam_response: np.ndarray, channels: np.ndarray, beam_px: float, least_response: float = 0.3
+) -> tuple[np.ndarray, str]:
+    """Pixels (nx, ny) that hold emission or absorption, judged on the mean and the largest of the observed channels.
+
+    ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
+    ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
+    Where nothing is found, the inner part of the primary beam serves.
+    """
+    allowed = np.isfinite(beam_response) & (beam_response > least_response)
+    observed = cube[:, :, channels]
+    mean, largest = observed.mean(axis=2), observed.max(axis=2)
+    mask = np.zeros(mean.shape, bool)
+    for image, sigmas, signs in ((mean, 5.0, (1, -1)), (largest, 4.0, (1,))):
+        middle, sigma = robust_noise(image[allowed])
+        # The deviation at which one of all pixels is expected by chance is no detection.
+        chance = math.sqrt(2 * math.log(max(int(allowed.sum()), 2)))
+        for sign in signs:
+            mask |= sign * (image - middle) > max(sigmas, chance) * sigma
+    mask &= allowed
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    if count:
+        sizes = ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
+        small = 1 + np.flatnonzero(sizes < max(4, 0.3 * beam_px))
+        mask[np.isin(labels, small)] = False
+    if mask.sum() >= 3:
+        return mask, f"{int(mask.sum())} pixels with emission"
+    inner = allowed & (beam_response > 0.7)
+    return (inner if inner.any() else allowed), "no emission found: the inner primary beam"
+
+
+def find(
+    spectrum: np.ndarray, observed: np.ndarray | None = None, mask_pixels: int = 0, sigmas: float | None = None,
+    reason: str = "",
+) -> ContinuumRanges:  # fmt: skip
+    """Find the continuum channels of a mean spectrum.
+
+    Parameters
+    ----------
+    spectrum : (nchan,) mean over the mask; NaN or ``observed`` False for channels without data.
+    sigmas : half-width of the band of quiet channels in units of their noise; by default the reference pipeline's knob, which is wider
+        for strong lines (4.2 above peak/MAD 6 in windows of less than 750 channels, else 4.5; 2.5 and 3.2 above).
+
+    The quiet channels are the fifth of the spectrum with the lowest (or, for absorption, the highest) values whose scatter is
+    smaller. Their median and scatter, corrected for having been picked from one tail, set the thresholds: +σ and −1.15·σ.
+    """
+    values = np.asarray(spectrum, float)
+    n = len(values)
+    seen = np.isfinite(values) if observed is None else (np.isfinite(values) & np.asarray(observed, bool))
+    if seen.sum() < 4:
+        return _nothing(values, mask_pixels, "fewer than four channels hold data")
+    level, noise, side = _quiet(values[seen])
+    if noise == 0:
+        return _nothing(values, mask_pixels, "the spectrum is constant")
+    peak_snr = float(np.max(np.abs(values[seen] - level)) / noise)
+    if sigmas is None:
+        sigmas = (4.2 if peak_snr > 6 else 4.5) if n < 750 else (2.5 if peak_snr > 6 else 3.2)
+    high, low = level + sigmas * noise, level - 1.15 * sigmas * noise
+    if side == "absorption":
+        high, low = level + 1.15 * sigmas * noise, level - sigmas * noise
+    quiet = seen & (values <= high) & (values >= low)
+    ranges = _runs(quiet)
+    ranges = _tidy(ranges, n, seen)
+    if not ranges:
+        return _nothing(values, mask_pixels, "no run of quiet channels is long enough", level, noise, high, low, peak_snr)
+    width = int(seen.sum())
+    total = sum(b - a + 1 for a, b in ranges)
+    everything = len(ranges) == 1 and total >= (ALL_CONTINUUM if n >= 75 else 0.91) * width
+    span = ranges[-1][1] - ranges[0][0] + 1
+    said = f"{total} of {width} channels lie within {low:.3g} … {high:.3g}"
+    return ContinuumRanges(
+        ranges=tuple(ranges), all_continuum=everything, low_bandwidth=total < LOW_BANDWIDTH * width,
+        low_spread=span < LOW_SPREAD * width, spectrum=values, baseline=level, noise=noise, threshold_high=high,
+        threshold_low=low, peak_snr=peak_snr, mask_pixels=mask_pixels,
+        reason=f"{reason + '; ' if reason else ''}{said}"
+        + (" (no line)" if everything else f"; the strongest line is at {peak_snr:.0f} sigma"),
+    )  # fmt: skip
+
+
+def _quiet(values: np.ndarray) -> tuple[float, float, str]:
+    """Level and noise of the quietest channels, and on which side of them the lines are."""
+    count = max(4, round(0.19 * len(values)))
+    # A median of three keeps single noise peaks from choosing the sample, lines are wider than that.
+    ordered = np.sort(ndimage.median_filter(values, 3, mode="nearest"))
+    tails = {"emission": ordered[:count], "absorption": ordered[-count:]}
+    scatter = {side: np.median(np.abs(tail - np.median(tail))) for side, tail in tails.items()}
+    # Emission is the usual case: the upper tail has to be clearly the calmer one (factor 1.5, reference pipeline).
+    side = "absorption" if scatter["absorption"] * 1.5 < scatter["emission"] else "emission"
+    near = float(np.median(tails[side]))
+    # The tail is biased and too narrow; a second look takes all channels near it, on both sides.
+    step = np.diff(values)
+    step_noise = 1.4826 * float(np.median(np.abs(step - np.median(step)))) / math.sqrt(2)
+    sigma = max(1.4826 * float(scatter[side]), min(step_noise, 3 * float(np.std(tails[side])) or step_noise))
+    for _ in range(5):
+        members = values[np.abs(values - near) <= 3.5 * sigma]
+        if len(members) < 3:
+            break
+        level = float(np.median(members))
+        noise = 1.4826 * float(np.median(np.abs(members - level)))
+        if noise == 0 or (abs(level - near) < 1e-3 * noise and abs(noise - sigma) < 1e-2 * noise):
+            break
+        near, sigma = level, noise
+    return near, sigma, side
+
+
+def _runs(quiet: np.ndarray) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], quiet.astype(int), [0]))))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _tidy(ranges: list[tuple[int, int]], n: int, seen: np.ndarray) -> list[tuple[int, int]]:
+    """Trim what borders on a line, and drop runs too short to trust."""
+    shortest = max(2, math.ceil(math.log10(n)))
+    first, last = int(np.flatnonzero(seen)[0]), int(np.flatnonzero(seen)[-1])
+    kept = []
+    for a, b in ranges:
+        trim = min(int(0.1 * (b - a + 1)), 20)
+        # A single noisy channel inside a quiet stretch is no line: it costs no trimming.
+        lower = a if a == first else a + max(trim, 1)
+        upper = b if b == last else b - max(trim, 1)
+        if upper - lower + 1 >= shortest:
+            kept.append((lower, upper))
+    return kept
+
+
+def _nothing(
+    values: np.ndarray, mask_pixels: int, reason: str, level: float = math.nan, noise: float = math.nan,
+    high: float = math.nan, low: float = math.nan, snr: float = math.nan,
+) -> ContinuumRanges:  # fmt: skip
+    return ContinuumRanges(
+        ranges=(), all_continuum=False, low_bandwidth=True, low_spread=True, spectrum=values, baseline=level, noise=noise,
+        threshold_high=high, threshold_low=low, peak_snr=snr, mask_pixels=mask_pixels, reason=reason,
+    )  # fmt: skip
+
+
+def line_channels(ranges: Sequence[tuple[int, int]], seen: Sequence[bool]) -> tuple[tuple[int, int], ...]:
+    """Channels that hold data but are no continuum, as inclusive ranges."""
+    line = np.array(seen, bool)
+    for a, b in ranges:
+        line[a : b + 1] = False
+    return tuple(_runs(line))

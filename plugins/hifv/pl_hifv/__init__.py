@@ -1,0 +1,1 @@
+"""Stages, heuristics, recipes and descriptions of the VLA."""

@@ -1,0 +1,1 @@
+"""Renderers: what a stage shows of its result."""
