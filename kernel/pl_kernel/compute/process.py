@@ -1,0 +1,136 @@
+"""A warm worker process: started once, told to call functions, expected to die.
+
+CASA can kill its process, so it never runs in the kernel's.  The worker is an ordinary interpreter that listens on one
+end of a socket pair; functions travel by name, arguments and answers over the socket.  (``multiprocessing`` would
+import the user's main script again in every worker; a delivered pipeline script must not run twice.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..errors import WorkerDied
+
+_GRACE_SECONDS = 5.0
+
+
+class Worker:
+    """One worker process, started at the first call.
+
+    Parameters
+    ----------
+    output : file that takes what the process prints (CASA prints a lot).
+    """
+
+    def __init__(self, output: Path | None = None) -> None:
+        self.output = output
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process, unless it runs."""
+        if self.alive:
+            return
+        self.stop()
+        ours, theirs = socket.socketpair()
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment.setdefault("OMP_NUM_THREADS", "1")
+        with contextlib.ExitStack() as stack:
+            sink: Any = subprocess.DEVNULL
+            if self.output is not None:
+                sink = stack.enter_context(self.output.open("ab"))
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "pl_kernel.compute.serve", str(theirs.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], env=environment,
+                )  # fmt: skip
+        self._connection = Connection(ours.detach())
+
+    def call(
+        self, function: Callable[..., Any], *args: Any, on_message: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Call a module-level function in the worker and return what it returns.
+
+        ``on_message`` gets whatever the function passes to ``serve.send`` meanwhile.
+
+        Raises
+        ------
+        WorkerDied : the process ended before it answered.
+        Exception : whatever the function raised.
+        """
+        self.start()
+        assert self._connection is not None
+        try:
+            self._connection.send(("call", function, args))
+            while True:
+                kind, content = self._connection.recv()
+                if kind == "message":
+                    if on_message is not None:
+                        on_message(content)
+                elif kind == "answer":
+                    return content
+                else:
+                    raise content
+        except (EOFError, ConnectionError, BrokenPipeError):
+            raise WorkerDied(f"The worker process {self._epitaph()}.") from None
+        except KeyboardInterrupt:
+            self.stop(now=True)
+            raise
+
+    def _epitaph(self) -> str:
+        process, self._process = self._process, None
+        self._close()
+        if process is None:
+            return "was not running"
+        try:
+            code = process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return "stopped answering"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def stop(self, *, now: bool = False) -> None:
+        """End the process: it leaves when its connection closes, or at once with ``now``."""
+        self._close()
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if now:
+            process.kill()
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,127 @@
+"""The worker's part of a stage: resolve what is left to resolve, run, render.  Called by the runner over the socket."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .casa import CallRecord, LogRecord, Recorder
+from .compute import serve
+from .context import Context
+from .errors import PlError, StageFailed
+from .params import ResolvedValue, fill, resolve
+from .plugins import registry
+from .serialize import from_json, to_json
+from .stage import Result
+from .stage_context import Place, StageContext
+from .weblog.page import make_page
+
+
+@attrs.frozen(kw_only=True)
+class StageJob:
+    """One stage to run: what the worker needs to know, all plain data."""
+
+    place: Place
+    context: Context
+    recipe: Mapping[str, Any]
+    user: Mapping[str, Any]
+    workers: int = 1
+
+
+@attrs.frozen(kw_only=True)
+class StageAnswer:
+    """What comes back from a stage that ended: its inputs as used, its result as JSON, or the error."""
+
+    inputs: dict[str, ResolvedValue]
+    result: Any
+    error: str = ""
+    detail: str = ""
+    calls: list[CallRecord]
+    logs: list[LogRecord]
+    choices: list[Any]
+    seconds: float
+    peak_rss_mb: float
+
+
+def run_stage(job: StageJob) -> StageAnswer:
+    """Run one stage in this process."""
+    os.chdir(job.place.work)
+    recorder = Recorder(emit=_emit)
+    ctx = _context(job, recorder, job.place.stage_dir / "casa.log")
+    begin = time.monotonic()
+    resolved: dict[str, ResolvedValue] = {}
+    result, error, detail = None, "", ""
+    try:
+        cls = ctx.registry.stage(job.place.stage_name)
+        stage = cls()
+        inputs, resolved = resolve(cls.inputs_class, job.recipe, job.user, cls.name)
+        suggested = stage.suggest(ctx, inputs)
+        if suggested:
+            inputs, resolved = fill(inputs, resolved, suggested)
+        stage.check(ctx, inputs)
+        outcome = stage.run(ctx, inputs)
+        if not isinstance(outcome, Result):
+            raise StageFailed(f"Stage {cls.name} returned {type(outcome).__name__}, not a result.")
+        result = to_json(outcome)
+    except PlError as refusal:
+        error, detail = refusal.sentence, refusal.detail or _traceback()
+    except MemoryError:
+        error, detail = f"Stage {job.place.stage_name} ran out of memory.", _traceback()
+    except Exception as failure:
+        error, detail = f"Stage {job.place.stage_name} failed: {type(failure).__name__}: {failure}", _traceback()
+    return StageAnswer(
+        inputs=resolved, result=result, error=error, detail=detail, calls=recorder.calls, logs=recorder.logs,
+        choices=[to_json(c) for c in ctx.choices], seconds=time.monotonic() - begin, peak_rss_mb=_peak_mb(),
+    )  # fmt: skip
+
+
+def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:
+    """Make the page of a finished stage; what fails is a note on the page and a log record."""
+    os.chdir(job.place.work)
+    recorder = Recorder(emit=_emit)
+    ctx = _context(job, recorder, job.place.stage_dir / "render.log")
+    begin = time.monotonic()
+    cls = ctx.registry.stage(job.place.stage_name)
+    result = from_json(result_json, cls.result_class)
+    error = ""
+    try:
+        make_page(ctx, result, ctx.registry.renderers_for(cls), title=cls.summary())
+    except Exception as failure:
+        error = f"The page of {cls.name} could not be made: {type(failure).__name__}: {failure}"
+    return StageAnswer(
+        inputs={}, result=None, error=error, detail=_traceback() if error else "", calls=recorder.calls,
+        logs=recorder.logs, choices=[], seconds=time.monotonic() - begin, peak_rss_mb=_peak_mb(),
+    )  # fmt: skip
+
+
+def casa_version(logfile: Path) -> str:
+    """Return the version of casatasks, imported here."""
+    from .casa import Casa
+
+    return Casa(Recorder(), logfile).version
+
+
+def _context(job: StageJob, recorder: Recorder, logfile: Path) -> StageContext:
+    return StageContext(job.place, job.context, recorder, logfile, workers=job.workers, plugins=registry())
+
+
+def _emit(kind: str, record: Any) -> None:
+    serve.send((kind, record))
+
+
+def _traceback() -> str:
+    import traceback
+
+    return traceback.format_exc() if sys.exc_info()[0] is not None else ""
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)

@@ -1,0 +1,110 @@
+"""Stage, Result and what decorates them: the classes a plugin author meets.
+
+A stage is a function from (context, inputs) to a result.  It never changes the context: the result carries effects,
+the kernel writes the result down and folds the effects into the next context.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform
+
+import attrs
+
+from .effects import Effect
+from .errors import PluginError
+from .params import Inputs, param
+from .qa import TOPICS
+
+if TYPE_CHECKING:
+    from .stage_context import StageContext
+
+MUTABLE = frozenset({"flags", "weights", "model", "corrected", "data"})
+"""What a stage can alter in a measurement set, and must declare in ``Stage.mutates``."""
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741
+R = TypeVar("R", bound="Result")
+
+
+@attrs.frozen
+class ItemFailure:
+    """One item of many that failed, while the stage went on: an image, a spw, a plot."""
+
+    item: str
+    reason: str
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field))
+class Result:
+    """Base of stage results: subclasses become frozen attrs classes whose values can be written as JSON.
+
+    Every result has ``effects`` (what the context should learn from it), ``notes`` (sentences for the web log's
+    reader) and ``failures`` (items that failed although the stage went on).
+    """
+
+    effects: tuple[Effect, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    notes: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    failures: tuple[ItemFailure, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        attrs.define(cls, slots=False, frozen=True, kw_only=True, eq=False)
+
+
+attrs.define(Result, slots=False, frozen=True, kw_only=True, eq=False)
+
+
+class Stage(Generic[I, R]):
+    """Base of all stages: ``class Bandpass(Stage[BandpassInputs, BandpassResult])``.
+
+    Class attributes
+    ----------------
+    name : how recipes call it; unique among all installed plugins.
+    mutates : which of ``MUTABLE`` it alters in measurement sets, so that the kernel can restore what it saw.
+    topic : page of the web log it belongs to, one of ``qa.TOPICS``.
+    takes_data : an import stage: its ``vis`` are paths of data, given by the user of the run.
+    inputs_class, result_class : taken from the type arguments.
+    """
+
+    name: ClassVar[str] = ""
+    mutates: ClassVar[frozenset[str]] = frozenset()
+    topic: ClassVar[str] = "misc"
+    takes_data: ClassVar[bool] = False
+    inputs_class: ClassVar[type[Inputs]] = Inputs
+    result_class: ClassVar[type[Result]] = Result
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = typing.get_origin(base)
+            if not (isinstance(origin, type) and issubclass(origin, Stage)):
+                continue
+            for argument in typing.get_args(base):
+                if isinstance(argument, type) and issubclass(argument, Inputs):
+                    cls.inputs_class = argument
+                elif isinstance(argument, type) and issubclass(argument, Result):
+                    cls.result_class = argument
+        cls.mutates = frozenset(cls.mutates)
+        if cls.mutates - MUTABLE:
+            unknown = ", ".join(sorted(cls.mutates - MUTABLE))
+            raise PluginError(f"Stage {cls.__name__} mutates {unknown}; known: {', '.join(sorted(MUTABLE))}.")
+        if cls.topic not in TOPICS:
+            raise PluginError(f"Stage {cls.__name__} has the topic '{cls.topic}'; known: {', '.join(TOPICS)}.")
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    def suggest(self, ctx: StageContext, inputs: I) -> Mapping[str, Any]:
+        """Return values for parameters the user left unset: ``{name: value}`` or ``{name: (value, reason)}``."""
+        return {}
+
+    def check(self, ctx: StageContext, inputs: I) -> None:
+        """Raise a PlError when the stage cannot work with these data and inputs; called before ``run``."""
+
+    def run(self, ctx: StageContext, inputs: I) -> R:
+        """Do the work and return the result."""
+        raise NotImplementedError(f"stage {self.name} has no run()")

@@ -1,0 +1,323 @@
+"""What a stage sees while it runs: the run's context (frozen), CASA (recorded), its folders, its log, ``map``.
+
+Everything here lives in a worker process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .calibration import CalApplication, CalLibrary
+from .casa import CallRecord, Casa, Files, LogRecord, Recorder
+from .compute import serve
+from .compute.pool import Pool
+from .context import Context
+from .errors import InputError, PlError, UnknownName
+from .ms.datatypes import DataType, of_first_type
+from .ms.importers import Importer, Recognised, recognise
+from .ms.model import MeasurementSet
+from .ms.selection import clean_file_name
+from .ms.telescopes import Telescope, find_telescope
+from .plugins import Registry, registry
+from .stage import ItemFailure
+
+
+@attrs.frozen
+class StageLog:
+    """Notes a stage leaves for the web log's reader; info is for the curious, attention and above are shown first."""
+
+    _recorder: Recorder
+    _origin: str
+
+    def info(self, message: str) -> None:
+        self._recorder.log(LogRecord(level="info", message=message, origin=self._origin))
+
+    def attention(self, message: str) -> None:
+        self._recorder.log(LogRecord(level="attention", message=message, origin=self._origin))
+
+    def warning(self, message: str) -> None:
+        self._recorder.log(LogRecord(level="warning", message=message, origin=self._origin))
+
+    def error(self, message: str) -> None:
+        self._recorder.log(LogRecord(level="error", message=message, origin=self._origin))
+
+
+@attrs.frozen
+class Place:
+    """Where a stage works; plain data that travels to item workers."""
+
+    stage_name: str
+    stage_number: int
+    work: Path
+    stage_dir: Path
+    products: Path
+
+
+class ItemContext:
+    """What one item of ``ctx.map`` gets: CASA, files and log, all recorded for the stage."""
+
+    def __init__(self, place: Place, recorder: Recorder, logfile: Path) -> None:
+        self._place = place
+        self._recorder = recorder
+        self.casa = Casa(recorder, logfile)
+        self.files = Files(recorder)
+        self.log = StageLog(recorder, place.stage_name)
+
+    @property
+    def stage_name(self) -> str:
+        return self._place.stage_name
+
+    @property
+    def stage_number(self) -> int:
+        return self._place.stage_number
+
+    @property
+    def stage_dir(self) -> Path:
+        """Folder of this stage's records, ``stages/NNN-name``."""
+        return self._place.stage_dir
+
+    @property
+    def work(self) -> Path:
+        """Folder of measurement sets, caltables and images; the current folder of the process."""
+        return self._place.work
+
+    @property
+    def products(self) -> Path:
+        """Folder of what is delivered."""
+        return self._place.products
+
+    def path(self, ms: MeasurementSet | str, *parts: object, ext: str = "tbl") -> str:
+        """Return a file name in the work folder that holds measurement set (or any stem), stage and parts."""
+        stem = ms if isinstance(ms, str) else ms.name
+        stem = stem[:-3] if stem.endswith(".ms") else stem
+        pieces = [stem, self.stage_name, f"s{self.stage_number}", *(str(p) for p in parts if str(p)), ext]
+        return ".".join(clean_file_name(piece) for piece in pieces if piece)
+
+    @contextlib.contextmanager
+    def flags_restored(self, ms: MeasurementSet | str) -> Iterator[None]:
+        """Restore the flags of a measurement set afterwards, whatever happens inside: for trial calibrations."""
+        path = ms if isinstance(ms, str) else ms.path
+        version = f"trial_s{self.stage_number}"
+        self.casa.flagmanager(vis=path, mode="save", versionname=version)
+        try:
+            yield
+        finally:
+            self.casa.flagmanager(vis=path, mode="restore", versionname=version)
+            self.casa.flagmanager(vis=path, mode="delete", versionname=version)
+
+
+@attrs.frozen(kw_only=True)
+class HeuristicChoice:
+    """Which implementation answered for a slot, and on which facts."""
+
+    slot: str
+    origin: str
+    facts: Mapping[str, Any]
+
+
+class StageContext(ItemContext):
+    """The whole context of a stage.  It reads the run, and changes nothing of it: results carry effects."""
+
+    def __init__(
+        self, place: Place, context: Context, recorder: Recorder, logfile: Path, *, workers: int = 1,
+        plugins: Registry | None = None, pool: Pool | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(place, recorder, logfile)
+        self.context = context
+        self.registry = plugins or registry()
+        self.workers = workers
+        self.choices: list[HeuristicChoice] = []
+        self._logfile = logfile
+        self._pool = pool
+        self._items = 0
+
+    # ---- the run -------------------------------------------------------------------------------------------------
+
+    @property
+    def calibration(self) -> CalLibrary:
+        """The calibration library of the run (or of this ``what_if``)."""
+        return self.context.calibration
+
+    @property
+    def telescopes(self) -> tuple[Telescope, ...]:
+        return self.registry.telescopes
+
+    def telescope(self, ms: MeasurementSet | str) -> Telescope:
+        """Return the description of a measurement set's telescope; a generic one if no plugin knows it."""
+        return find_telescope(ms if isinstance(ms, str) else ms.telescope, self.telescopes)
+
+    def measurement_sets(
+        self, vis: Iterable[str] | str | None = None, types: Iterable[DataType] | None = None
+    ) -> tuple[MeasurementSet, ...]:
+        """Return the measurement sets named, or all of the first data type of ``types`` that any has, or all.
+
+        Raises
+        ------
+        UnknownName : a name that the run does not know.
+        InputError : the run has no measurement set yet.
+        """
+        if vis:
+            names = [vis] if isinstance(vis, str) else list(vis)
+            return tuple(self.context.measurement_set(Path(name).name) for name in names)
+        known = self.context.measurement_sets
+        if not known:
+            raise InputError(
+                f"Stage {self.stage_name} needs a measurement set, and the run has none yet: "
+                "begin with an import stage."
+            )
+        return tuple(of_first_type(known, types)) if types is not None else known
+
+    def value(self, key: str, default: Any = None) -> Any:
+        """Return a value that an earlier stage left with ``SetValue``."""
+        return self.context.values.get(key, default)
+
+    def importer_for(self, path: Path | str) -> tuple[Importer, Recognised]:
+        """Return the importer for a path, recognised by its content.
+
+        Raises
+        ------
+        InputError : the path is absent, unreadable or of a kind nobody imports.
+        """
+        found = recognise(Path(path))
+        for importer in self.registry.importers:
+            if importer.kind == found.kind:
+                return importer, found
+        kinds = ", ".join(sorted(i.kind for i in self.registry.importers))
+        raise InputError(f"{path} is a {found.kind}, for which no importer is installed (there are: {kinds}).")
+
+    def heuristic(self, slot: str, **facts: object) -> Callable[..., Any]:
+        """Return the implementation of a slot that fits best; facts default to telescope and band of the run."""
+        known = {**self.context.facts(), **facts}
+        choice = self.registry.slots(slot).choose(slot, known)
+        self.choices.append(HeuristicChoice(slot=slot, origin=choice.origin, facts=known))
+        return choice.function
+
+    def what_if(self, *applications: CalApplication) -> StageContext:
+        """Return a context whose calibration library holds these as well; the run's library stays as it is."""
+        library = self.context.calibration
+        for application in applications:
+            library = library.add(application)
+        return self._with(attrs.evolve(self.context, calibration=library))
+
+    def with_calibration(self, library: CalLibrary) -> StageContext:
+        """Return a context with a calibration library of its own."""
+        return self._with(attrs.evolve(self.context, calibration=library))
+
+    def _with(self, context: Context) -> StageContext:
+        other = StageContext(
+            self._place, context, self._recorder, self._logfile, workers=self.workers, plugins=self.registry,
+            pool=self._pool,
+        )  # fmt: skip
+        other.casa, other.choices = self.casa, self.choices
+        return other
+
+    # ---- work ----------------------------------------------------------------------------------------------------
+
+    def progress(self, done: float, total: float, message: str = "") -> None:
+        """Tell how far the stage is."""
+        serve.send(("progress", {"done": done, "total": total, "message": message}))
+
+    def map(
+        self, function: Callable[..., Any], items: Iterable[Any], *args: Any, label: str = "",
+        on_error: str = "raise",
+    ) -> list[Any]:  # fmt: skip
+        """Call ``function(ctx_item, item, *args)`` for every item; return the answers in the order of the items.
+
+        Serial, or side by side in worker processes when the run has several; the numbers are the same.  ``function``
+        is defined at module level.  ``on_error="collect"`` puts an ItemFailure in the place of an answer that failed.
+        """
+        todo = list(items)
+        answers: list[Any] = []
+        if self.workers > 1 and len(todo) > 1:
+            answers = self._map_side_by_side(function, todo, args, label)
+        else:
+            for count, item in enumerate(todo, 1):
+                try:
+                    answers.append(function(self, item, *args))
+                except Exception as error:
+                    if on_error == "raise":
+                        raise
+                    answers.append(error)
+                self.progress(count, len(todo), label)
+        failed = [(item, a) for item, a in zip(todo, answers, strict=True) if isinstance(a, Exception)]
+        if failed and on_error == "raise":
+            raise failed[0][1]
+        return [
+            ItemFailure(_item_name(item), str(answer)) if isinstance(answer, Exception) else answer
+            for item, answer in zip(todo, answers, strict=True)
+        ]
+
+    def _map_side_by_side(
+        self, function: Callable[..., Any], todo: Sequence[Any], args: tuple[Any, ...], label: str
+    ) -> list[Any]:
+        if self._pool is None:
+            self._pool = _shared_pool(self.workers, self.stage_dir.parent.parent / "work-items.log")
+        folder = self.stage_dir / "items"
+        folder.mkdir(exist_ok=True)
+        jobs = []
+        for item in todo:
+            self._items += 1
+            jobs.append((function, self._place, folder / f"{self._items:05d}.log", item, args))
+        outcomes = self._pool.map(
+            run_item, [(job,) for job in jobs], [_item_name(item) for item in todo],
+            lambda count: self.progress(count, len(todo), label),
+        )  # fmt: skip
+        answers = []
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                answers.append(outcome)
+                continue
+            answer, calls, logs = outcome
+            self._recorder.absorb(calls, logs)
+            answers.append(answer)
+            if job[2].exists():
+                with job[2].open("rb") as part, self._logfile.open("ab") as whole:
+                    shutil.copyfileobj(part, whole)
+                job[2].unlink()
+        return answers
+
+
+def run_item(
+    job: tuple[Callable[..., Any], Place, Path, Any, tuple[Any, ...]],
+) -> tuple[Any, list[CallRecord], list[LogRecord]]:
+    """Run one item in an item worker; an exception of the item is an answer, so that its records are kept."""
+    import os
+
+    function, place, logfile, item, args = job
+    os.chdir(place.work)
+    recorder = Recorder()
+    ctx = ItemContext(place, recorder, logfile)
+    try:
+        answer = function(ctx, item, *args)
+    except PlError as error:
+        answer = error
+    except Exception as error:
+        answer = PlError(f"{type(error).__name__}: {error}")
+    return answer, recorder.calls, recorder.logs
+
+
+_pools: dict[int, Pool] = {}
+
+
+def _shared_pool(workers: int, output: Path) -> Pool:
+    # Item workers stay warm from stage to stage: importing CASA costs seconds.
+    if workers not in _pools:
+        _pools[workers] = Pool(workers, output)
+    return _pools[workers]
+
+
+def _item_name(item: Any) -> str:
+    for attribute in ("name", "label", "imagename"):
+        value = getattr(item, attribute, None)
+        if isinstance(value, str):
+            return value
+    return str(item)[:80]
+
+
+__all__ = ("HeuristicChoice", "ItemContext", "Place", "StageContext", "StageLog", "UnknownName", "run_item")
