@@ -15,15 +15,35 @@ if TYPE_CHECKING:
     from .context import ProductRecord as ProductRecord
     from .effects import (
         AddMeasurementSet as AddMeasurementSet,
+    )
+    from .effects import (
         AddProduct as AddProduct,
+    )
+    from .effects import (
         Effect as Effect,
+    )
+    from .effects import (
         MarkApplied as MarkApplied,
+    )
+    from .effects import (
         RegisterCalibration as RegisterCalibration,
+    )
+    from .effects import (
         RegisterImage as RegisterImage,
+    )
+    from .effects import (
         RemoveMeasurementSet as RemoveMeasurementSet,
+    )
+    from .effects import (
         ReplaceMeasurementSet as ReplaceMeasurementSet,
+    )
+    from .effects import (
         SetDataType as SetDataType,
+    )
+    from .effects import (
         SetValue as SetValue,
+    )
+    from .effects import (
         UnregisterCalibration as UnregisterCalibration,
     )
     from .errors import CasaError as CasaError

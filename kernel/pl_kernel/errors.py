@@ -17,6 +17,11 @@ class PlError(Exception):
         self.sentence = sentence
         self.detail = detail
 
+    def add(self, remark: str) -> None:
+        """Append a remark to the sentence, from a place that knows more of the circumstances."""
+        self.sentence = f"{self.sentence} {remark}"
+        self.args = (self.sentence, *self.args[1:])
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
 

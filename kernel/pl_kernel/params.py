@@ -175,7 +175,9 @@ def resolve(
             try:
                 values[name] = known[name].coerce(value)
             except InputError as error:
-                raise InputError(f"{error.sentence.rstrip('.')}{where}.") from None
+                if where:
+                    error.add(f"(Stage {stage}.)")
+                raise
             origins[name] = origin
     missing = [n for n, p in known.items() if p.default is attrs.NOTHING and n not in values]
     if missing:
