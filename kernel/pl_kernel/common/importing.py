@@ -1,0 +1,222 @@
+"""Bringing data into a run: working copies of measurement sets, conversion of UVFITS, intents given by the user.
+
+Every import stage is a few lines around ``import_data``; it inherits ``ImportInputs``, so that the command line's
+``--intent``, ``--intents-file`` and ``--in-place`` reach it.
+
+The input is never altered.  casacore writes files in place, so a hard link to a file that a task writes would alter the
+input through the back door: only the tiles of raw visibilities are linked, which nothing rewrites (what
+changes raw data makes a new measurement set); all other files of a measurement set are copied.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..errors import CasaError, DataError, InputError
+from ..ms.intents import IntentRule, parse_rule, read_rules
+from ..ms.model import MeasurementSet
+from ..ms.reader import read_measurement_set
+from ..ms.selection import clean_file_name
+from ..params import Inputs, param
+from ..plugins import resolve
+from ..snapshots import clone
+
+if TYPE_CHECKING:
+    from ..stage_context import StageContext
+
+RAW_COLUMNS = frozenset({"DATA", "FLOAT_DATA", "LAG_DATA"})
+"""Columns of raw visibilities: no stage writes into them."""
+
+_TILES = re.compile(r"table\.f(\d+)_TSM\d+")
+
+
+class ImportInputs(Inputs):
+    """Parameters that every import stage shares."""
+
+    vis: tuple[str, ...] | None = param(None, doc="Paths of the data to import; recognised by content, not by name.")
+    intents: tuple[str, ...] = param(
+        (), doc="What fields were observed for, for data that do not say: rules such as 'BANDPASS,AMPLITUDE=1331+305*'."
+    )
+    intents_file: Path | None = param(None, doc="A file with such rules, one per line or as YAML.")
+    in_place: bool = param(
+        False, doc="Work on the measurement sets themselves; otherwise they are copied, and never altered."
+    )
+    session: tuple[str, ...] = param(
+        (), doc="Session of each data set, in their order; one name serves for all. Default: session_1.", hidden=True
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Imported:
+    """One data set that is now part of the run.
+
+    ``source`` is the path given, ``kind`` what it was recognised as, ``how`` is linked, copied, in place or converted;
+    ``rules`` tells whether the user's intent rules were applied; ``size_bytes`` is the size in the work folder.
+    """
+
+    ms: MeasurementSet
+    source: str
+    kind: str
+    detail: str
+    how: str
+    rules: bool = False
+
+
+def import_data(ctx: StageContext, inputs: ImportInputs) -> tuple[Imported, ...]:
+    """Import every path of ``inputs.vis``: recognise, copy or convert, read, apply the rules of intents.
+
+    Raises
+    ------
+    InputError : no path given, a path that cannot be used, or two sets of sessions and data of different length.
+    DataError : data that cannot be read.
+    """
+    sources = [Path(path) for path in inputs.vis or ()]
+    if not sources:
+        raise InputError(f"Stage {ctx.stage_name} has nothing to import; give paths of data.")
+    rules = rules_of(inputs)
+    sessions = _sessions(inputs.session, len(sources))
+    taken = {ms.name for ms in ctx.context.measurement_sets}
+    imported = []
+    for count, (source, session) in enumerate(zip(sources, sessions, strict=True), 1):
+        importer, found = ctx.importer_for(source)
+        name = unique_name(source, taken)
+        taken.add(name)
+        ctx.progress(count - 1, len(sources), f"importing {source.name}")
+        path, how = resolve(importer.run)(ctx, source, name, inputs.in_place)
+        ms = read_measurement_set(
+            path, ctx.telescopes, name=name, session=session, relative_to=ctx.work, open_table=ctx.casa.table
+        )
+        if rules:
+            ms = ms.with_intents(rules)
+        imported.append(
+            Imported(ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules))
+        )
+        ctx.progress(count, len(sources), name)
+    return tuple(imported)
+
+
+def rules_of(inputs: ImportInputs) -> tuple[IntentRule, ...]:
+    """Return the user's rules: those of the file, then those given one by one."""
+    from_file = read_rules(inputs.intents_file) if inputs.intents_file is not None else ()
+    return (*from_file, *(parse_rule(text) for text in inputs.intents))
+
+
+def unique_name(source: Path, taken: set[str]) -> str:
+    """Return the name of the measurement set for a source: its own, ending in .ms, other than those taken.
+
+    Two inputs of one name in different folders must not meet in the work folder.
+    """
+    stem = clean_file_name(source.name)
+    for ending in (".ms", ".uvfits", ".uvfit", ".uvf", ".fits", ".fit"):
+        if stem.lower().endswith(ending) and len(stem) > len(ending):
+            stem = stem[: -len(ending)]
+            break
+    name, count = f"{stem}.ms", 1
+    while name in taken:
+        count += 1
+        name = f"{stem}-{count}.ms"
+    return name
+
+
+def _sessions(given: Sequence[str], count: int) -> list[str]:
+    names = list(given) or ["session_1"]
+    if len(names) == 1:
+        return names * count
+    if len(names) != count:
+        raise InputError(f"{len(names)} sessions are given for {count} data sets; give one, or one for each.")
+    return names
+
+
+# ---- importers -------------------------------------------------------------------------------------------------------
+
+
+def import_ms(ctx: StageContext, source: Path, name: str, in_place: bool) -> tuple[Path, str]:
+    """Make a measurement set part of the run: as a working copy, or in place."""
+    if in_place:
+        if not os.access(source, os.W_OK):
+            raise InputError(f"{source} is read-only, so it cannot be worked on in place; leave out --in-place.")
+        return source.resolve(), "in place"
+    target = ctx.work / name
+    linked = working_copy(ctx, source.resolve(), target)
+    ctx.files.record("copytree", source.resolve(), target)
+    return target, "linked" if linked else "copied"
+
+
+def import_uvfits(ctx: StageContext, source: Path, name: str, in_place: bool) -> tuple[Path, str]:
+    """Convert UVFITS to a measurement set."""
+    target = ctx.work / name
+    try:
+        ctx.casa.importuvfits(fitsfile=str(source.resolve()), vis=name)
+    except CasaError as error:
+        raise DataError(
+            f"{source.name} cannot be converted to a measurement set: {error.message}", detail=error.log_tail
+        ) from error
+    if not (target / "table.dat").is_file():
+        raise DataError(f"{source.name} gave no measurement set; its log says why.", detail=ctx.casa.log_tail())
+    return target, "converted"
+
+
+def working_copy(ctx: StageContext, source: Path, target: Path) -> int:
+    """Copy the measurement set ``source`` to ``target``, sharing the bytes of its raw visibilities where possible.
+
+    Returns the number of bytes shared through hard links.  The source is opened neither for writing nor by CASA, which
+    would write into its lock files.
+    """
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+
+    def place(old: str, new: str) -> str:
+        path = Path(old)
+        if path.parent == source and _TILES.fullmatch(path.name):
+            try:
+                os.link(old, new)
+                return new
+            except OSError:  # another file system, or one without links
+                pass
+        clone(path, Path(new))
+        _allow(Path(new), stat.S_IWUSR)
+        return new
+
+    # Links inside are followed: what they point at would be written through them.
+    shutil.copytree(source, partial, copy_function=place, ignore=_locks, ignore_dangling_symlinks=True)
+    for folder, _, _ in os.walk(partial):
+        _allow(Path(folder), stat.S_IRWXU)
+    keep = _raw_managers(ctx, partial)
+    shared = 0
+    for tiles in partial.iterdir():
+        match = _TILES.fullmatch(tiles.name)
+        if match is None or tiles.stat().st_nlink < 2:
+            continue
+        if int(match.group(1)) in keep:
+            shared += tiles.stat().st_size
+            continue
+        own = tiles.with_name(f"{tiles.name}.own")
+        clone(tiles, own)
+        _allow(own, stat.S_IWUSR)
+        own.replace(tiles)
+    partial.rename(target)
+    return shared
+
+
+def _allow(path: Path, bits: int) -> None:
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | bits)  # archives are often read-only, and copies keep that
+
+
+def _locks(_folder: str, names: list[str]) -> list[str]:
+    # Lock files hold process ids of whoever had the table open; casacore makes new ones.
+    return [name for name in names if name == "table.lock"]
+
+
+def _raw_managers(ctx: StageContext, path: Path) -> set[int]:
+    """Storage managers of the main table that hold nothing but raw visibilities."""
+    with ctx.casa.table(path) as table:
+        managers = table.getdminfo().values()
+    return {int(m["SEQNR"]) for m in managers if set(map(str, m["COLUMNS"])) <= RAW_COLUMNS}
