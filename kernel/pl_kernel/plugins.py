@@ -158,7 +158,7 @@ class Registry:
         try:
             self.manager.register(module, name=info.name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise _Refusal(str(error).splitlines()[0]) from None
+            raise _Refusal(" ".join(str(error).split())) from None
         specified = {name for name in vars(hookspecs) if name.startswith("pl_")}
         for hook in self.manager.get_hookcallers(module) or []:
             if hook.name not in specified:
