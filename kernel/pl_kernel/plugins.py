@@ -21,12 +21,12 @@ from . import hookspecs
 from .errors import PluginError, UnknownName
 from .heuristics import Implementation, Slots
 from .hookspecs import API_VERSION, Lazy
-from .stage import Result, Stage
 
 if TYPE_CHECKING:
     from .events import Event
     from .ms.importers import Importer
     from .ms.telescopes import Telescope
+    from .stage import Stage
 
 GROUP = "pl.plugins"
 T = TypeVar("T")
@@ -231,6 +231,8 @@ class Registry:
         entry = self._stages.get(name)
         if entry is None:
             raise UnknownName("stage", name, self._stages)
+        from .stage import Stage  # brings numpy along, which listings can do without
+
         cls = resolve(entry.source)
         if not (inspect.isclass(cls) and issubclass(cls, Stage)):
             raise PluginError(f"'{name}' of plugin {entry.plugin} is not a stage.")
@@ -311,6 +313,8 @@ def _check_api(wanted: str) -> None:
 def _stage_entry(stage: type[Stage[Any, Any]] | Lazy, plugin: str) -> StageEntry:
     if isinstance(stage, Lazy):
         return StageEntry(name=stage.name, summary=stage.summary, plugin=plugin, source=stage)
+    from .stage import Result, Stage
+
     if not (inspect.isclass(stage) and issubclass(stage, Stage) and stage.name):
         raise _Refusal(f"pl_stages() returns {stage!r}, which is neither a stage with a name nor Lazy")
     if not issubclass(stage.result_class, Result):
