@@ -114,9 +114,7 @@ def _name_of_non_finite(value: float) -> str:
 
 
 def _attrs_to_json(obj: Any, cls: type) -> dict[str, Jsonable]:
-    data = {
-        a.name: to_json(getattr(obj, a.name)) for a in attrs.fields(cls) if a.init and a.metadata.get("json", True)
-    }
+    data = {a.name: to_json(getattr(obj, a.name)) for a in attrs.fields(cls) if a.init and a.metadata.get("json", True)}
     tag = _tag_of_class.get(cls)
     return data if tag is None else {"type": tag, **data}
 
@@ -222,7 +220,7 @@ def _structure_tagged(data: Any, base: type) -> Any:
     tag = data.get("type") if isinstance(data, Mapping) else None
     if tag not in tags:
         known = ", ".join(sorted(tags))
-        raise PlError(f"Unknown type {tag!r} of {base.__name__} (known: {known}): is the plugin that wrote it installed?")
+        raise PlError(f"Unknown {base.__name__} type {tag!r} (known: {known}): is the plugin that wrote it installed?")
     cls = tags[cast(str, tag)]
     if cls is base:
         return _structure_attrs(cls)(data, cls)
@@ -231,7 +229,8 @@ def _structure_tagged(data: Any, base: type) -> Any:
 
 def _structure_attrs(cls: type) -> Callable[[Any, Any], Any]:
     # Private attributes (_x) are written by name and passed by alias; attributes kept out of JSON take their default.
-    left_out: dict[str, Any] = {a.name: override(omit=True) for a in attrs.fields(cls) if not a.metadata.get("json", True)}
+    hidden = [a.name for a in attrs.fields(cls) if not a.metadata.get("json", True)]
+    left_out: dict[str, Any] = {name: override(omit=True) for name in hidden}
     return cast(Callable[[Any, Any], Any], make_dict_structure_fn(cls, converter, **left_out))
 
 
@@ -389,20 +388,21 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
     Raises:
         PlError: the file cannot be written.
     """
-    temporary = ""
+    temporary: Path | None = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
         raise PlError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.") from error
 
 
@@ -439,7 +439,7 @@ def read_json(path: Path | str, cls: Any = None) -> Any:
     except OSError as error:
         raise PlError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
     except UnicodeDecodeError as error:
-        raise PlError(f"{path} is damaged: byte {error.start} is not UTF-8 text; restore or delete the file.") from error
+        raise PlError(f"{path} is damaged: byte {error.start} is no UTF-8 text; restore or delete the file.") from error
     except json.JSONDecodeError as error:
         raise PlError(
             f"{path} is cut off or damaged at line {error.lineno} ({error.msg}); restore or delete the file."

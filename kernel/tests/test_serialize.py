@@ -186,7 +186,7 @@ def test_write_then_read(tmp_path: Path) -> None:
     write_json(path, outer())
     write_json(path, outer())
     assert read_json(path, Outer) == outer()
-    assert os.listdir(tmp_path) == ["run.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(PlError, match="no space left"):
         write_json(path, {"a": 2})
     assert read_json(path) == {"a": 1}
-    assert os.listdir(tmp_path) == ["run.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_writing_into_an_absent_folder_is_one_sentence(tmp_path: Path) -> None:

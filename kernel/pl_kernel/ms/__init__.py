@@ -1,0 +1,1 @@
+"""The domain model: what a measurement set holds, as frozen records that travel as JSON and between processes."""
