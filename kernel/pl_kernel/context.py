@@ -14,6 +14,7 @@ import attrs
 from .calibration import CalLibrary
 from .errors import UnknownName
 from .ms.model import MeasurementSet
+from .params import as_tuple
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +37,7 @@ class ImageRecord:
     name: str
     field: str
     intent: str = "TARGET"
-    spws: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    spws: tuple[int, ...] = attrs.field(default=(), converter=as_tuple)
     specmode: str = "mfs"
     stokes: str = "I"
     kind: str = "image"
@@ -69,11 +70,11 @@ class Context:
     run_name: str
     root: Path
     recipe_name: str = ""
-    measurement_sets: tuple[MeasurementSet, ...] = attrs.field(default=(), converter=tuple)
+    measurement_sets: tuple[MeasurementSet, ...] = attrs.field(default=(), converter=as_tuple)
     calibration: CalLibrary = attrs.field(factory=CalLibrary)
-    images: tuple[ImageRecord, ...] = attrs.field(default=(), converter=tuple)
+    images: tuple[ImageRecord, ...] = attrs.field(default=(), converter=as_tuple)
     values: Mapping[str, Any] = attrs.field(factory=dict)
-    products: tuple[ProductRecord, ...] = attrs.field(default=(), converter=tuple)
+    products: tuple[ProductRecord, ...] = attrs.field(default=(), converter=as_tuple)
     stage_number: int = 0
 
     @property

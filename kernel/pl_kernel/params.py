@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Union, dataclass_transform
+from typing import Any, Union, cast, dataclass_transform
 
 import attrs
 
@@ -101,8 +101,19 @@ def param(
     return attrs.field(default=default, metadata=meta, kw_only=True)
 
 
+def as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Converter of fields that are tuples inside and may be given as any iterable."""
+    return tuple(values)
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field))
-class Inputs:
+class _Parameters:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        attrs.define(cls, slots=False, frozen=True, kw_only=True)
+
+
+class Inputs(_Parameters):
     """Base of the parameter sets of stages: subclasses become frozen attrs classes.
 
     Every stage has ``vis``: names of the measurement sets to work on; unset means all that the stage applies to.
@@ -112,22 +123,16 @@ class Inputs:
         None, doc="Measurement sets to work on, by name; unset means all that this stage applies to."
     )
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        attrs.define(cls, slots=False, frozen=True, kw_only=True)
-
-
-attrs.define(Inputs, slots=False, frozen=True, kw_only=True)
 
 
 def parameters(inputs: type[Inputs]) -> dict[str, Parameter]:
     """Return the parameters of a stage by name, in the order of declaration (``vis`` last)."""
     cached = inputs.__dict__.get("_pl_parameters")
     if cached is not None:
-        return typing.cast("dict[str, Parameter]", cached)
+        return cast("dict[str, Parameter]", cached)
     hints = typing.get_type_hints(inputs)
     found: dict[str, Parameter] = {}
-    for field in attrs.fields(inputs):
+    for field in attrs.fields(cast(Any, inputs)):
         default = field.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             default = default.factory()
@@ -221,7 +226,7 @@ def fill(
             value, reason = suggestion
         values[name] = None if value is None else known[name].coerce(value)
         origins[name], reasons[name] = "heuristic", reason
-    filled = attrs.evolve(built, **values)
+    filled = cast(Inputs, attrs.evolve(cast(Any, built), **values))
     return filled, describe(filled, origins, reasons)
 
 

@@ -249,7 +249,7 @@ class Registry:
         return self._decorators(stage, "renderers", "pl_renderer_target")
 
     def _decorators(self, stage: type[Stage[Any, Any]], kind: str, mark: str) -> list[Callable[..., Any]]:
-        fitting = []
+        fitting: list[Any] = []
         for offer in self._offers.values():
             for item in getattr(offer, kind):
                 if isinstance(item, Lazy):
@@ -263,7 +263,7 @@ class Registry:
                     hit = isinstance(target, type) and issubclass(stage.result_class, target)
                 if hit:
                     fitting.append(item)
-        return cast("list[Callable[..., Any]]", fitting)
+        return fitting
 
     def slots(self, slot: str) -> Slots:
         """Return the implementations of one heuristic slot."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import attrs
 
 from .effects import Effect
 from .errors import PluginError
-from .params import Inputs, param
+from .params import Inputs, as_tuple, param
 from .qa import TOPICS
 
 if TYPE_CHECKING:
@@ -37,23 +37,24 @@ class ItemFailure:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field))
-class Result:
-    """Base of stage results: subclasses become frozen attrs classes whose values can be written as JSON.
-
-    Every result has ``effects`` (what the context should learn from it), ``notes`` (sentences for the web log's
-    reader) and ``failures`` (items that failed although the stage went on).
-    """
-
-    effects: tuple[Effect, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
-    notes: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
-    failures: tuple[ItemFailure, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+class _Record:
+    """Turns its subclasses into frozen attrs classes, without a decorator to forget."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         attrs.define(cls, slots=False, frozen=True, kw_only=True, eq=False)
 
 
-attrs.define(Result, slots=False, frozen=True, kw_only=True, eq=False)
+class Result(_Record):
+    """Base of stage results: subclasses become frozen attrs classes whose values can be written as JSON.
+
+    Every result has ``effects`` (what the context should learn from it), ``notes`` (sentences for the web log's
+    reader) and ``failures`` (items that failed although the stage went on).
+    """
+
+    effects: Sequence[Effect] = attrs.field(default=(), kw_only=True, converter=as_tuple)
+    notes: Sequence[str] = attrs.field(default=(), kw_only=True, converter=as_tuple)
+    failures: Sequence[ItemFailure] = attrs.field(default=(), kw_only=True, converter=as_tuple)
 
 
 class Stage(Generic[I, R]):

@@ -171,7 +171,7 @@ class StageContext(ItemContext):
                 f"Stage {self.stage_name} needs a measurement set, and the run has none yet: "
                 "begin with an import stage."
             )
-        return tuple(of_first_type(known, types)) if types is not None else known
+        return tuple(of_first_type(known, tuple(types))) if types is not None else known
 
     def value(self, key: str, default: Any = None) -> Any:
         """Return a value that an earlier stage left with ``SetValue``."""

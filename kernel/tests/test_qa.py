@@ -19,7 +19,8 @@ def test_a_boundary_value_belongs_to_the_worse_band(score, expected):
 
 
 def test_a_stage_is_as_good_as_its_worst_visible_score():
-    scores = [QAScore(metric="a", score=0.9), QAScore(metric="b", score=0.2, hidden=True), QAScore(metric="c", score=None)]
+    hidden = QAScore(metric="b", score=0.2, hidden=True)
+    scores = [QAScore(metric="a", score=0.9), hidden, QAScore(metric="c", score=None)]
     assert combine(scores) == 0.9
     assert combine([]) is None
 

@@ -12,16 +12,16 @@ import attrs
 
 LEVELS = ("info", "attention", "warning", "error")
 
-_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\s+(?P<priority>[A-Z0-9]+)\s+(?P<origin>\S*)\s?(?P<message>.*)$")
+_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\t(?P<priority>[A-Z0-9]+)\t(?P<origin>[^\t]*)\t(?P<message>.*)$")
+_PLACE = re.compile(r"\s*\(file .*?, line \d+\)")
+_COMPLAINTS = {"WARN": "warning", "SEVERE": "error", "ERROR": "error"}
 
 # Complaints that say nothing about the data or the reduction, each with the reason why it is left out.
 _HARMLESS = (
-    (re.compile(r"Leap second table TAI_UTC seems out-of-date"), "there is no leap second newer than the data package"),
-    (re.compile(r"Until the table is updated \(see the CASA documentation"), "second line of the former"),
-    (re.compile(r"times and coordinates derived from UTC could be wrong"), "third line of the former"),
-    (re.compile(r"MeasTable::dUTC"), "the same, from the measures code"),
-    (re.compile(r"^Conversion of measurement set from version"), "written for every old data set"),
-)  # fmt: skip
+    re.compile(r"Leap second table TAI_UTC seems out-of-date"),  # there is no leap second newer than the data package
+    re.compile(r"^Conversion of measurement set from version"),  # written for every old data set
+    re.compile(r"^Exception Reported:|^Task \w+ raised an exception"),  # CASA's echo of what is reported as the failure
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,23 +82,28 @@ class Recorder:
 
 
 def complaints(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (level, origin, message) for every WARN, SEVERE or ERROR entry of a CASA log, continuation lines joined."""
-    current: list[str] | None = None
-    head = ("", "")
-    for line in [*text.splitlines(), None]:
-        match = _LINE.match(line) if line is not None else None
-        if line is not None and match is None:
-            if current is not None and line.strip():
-                current.append(line.strip())
+    """Yield (level, origin, message) for every WARN, SEVERE or ERROR entry of a CASA log.
+
+    CASA writes each line of a longer message as an entry of its own, whose origin ends in ``+``; they are joined.
+    """
+    level, origin, parts = "", "", list[str]()
+    for line in [*text.splitlines(), ""]:
+        match = _LINE.match(line)
+        if match is None and line.strip():
+            if parts:
+                parts.append(line.strip())
             continue
-        if current is not None:
-            message = " ".join(part for part in current if part)
-            if message and not any(pattern.search(message) for pattern, _ in _HARMLESS):
-                yield head[0], head[1], message
-        current = None
-        if match is not None and match["priority"] in ("WARN", "SEVERE", "ERROR"):
-            head = ("warning" if match["priority"] == "WARN" else "error", match["origin"].rstrip(":+"))
-            current = [match["message"].strip().lstrip("+").strip()]
+        if match is not None and parts and match["origin"].endswith("+"):
+            parts.append(match["message"].strip())
+            continue
+        message = " ".join(part for part in parts if part)
+        if message and not any(pattern.search(message) for pattern in _HARMLESS):
+            yield level, origin, message
+        parts = []
+        if match is not None and match["priority"] in _COMPLAINTS:
+            level = _COMPLAINTS[match["priority"]]
+            origin = _PLACE.sub("", match["origin"]).strip(": ")
+            parts = [match["message"].strip()]
 
 
 def log_slice(path: Path, offset: int) -> tuple[str, int]:

@@ -1,0 +1,160 @@
+"""The CASA adapter: calls are recorded, complaints are told, a crash is a failed stage, scripts repeat runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pl_kernel.casa.records import complaints
+from pl_kernel.casa.script import header, stage_block
+
+LOG = (
+    "2026-11-22 20:14:48\tINFO\timporter::::casa\tBegin Task: importuvfits\n"
+    "2026-11-22 20:14:48\tSEVERE\tMeasTable::dUTC (file /a/b.cc, line 1)\tLeap second table TAI_UTC seems out-of-date\n"
+    "2026-11-22 20:14:48\tSEVERE\tMeasTable::dUTC(Double) (file /a/b.cc, line 4290)+\tUntil the table is updated\n"
+    "2026-11-22 20:14:48\tWARN\tcalibrater::solve\tInsufficient unflagged antennas to proceed\n"
+    "2026-11-22 20:14:49\tSEVERE\tCalibrater::selectvis (file /a/c.cc, line 590)\tCaught exception: Field Expression:\n"
+    '2026-11-22 20:14:49\tSEVERE\tCalibrater::selectvis (file /a/c.cc, line 590)+\t(near char. 7 in string "nofield")\n'
+    "2026-11-22 20:14:49\tSEVERE\tgaincal::::casa\tTask gaincal raised an exception of class RuntimeError\n"
+)
+
+
+def test_warnings_and_errors_are_told_with_their_origin_and_the_harmless_ones_left_out():
+    assert list(complaints(LOG)) == [
+        ("warning", "calibrater::solve", "Insufficient unflagged antennas to proceed"),
+        ("error", "Calibrater::selectvis",
+         'Caught exception: Field Expression: (near char. 7 in string "nofield")'),
+    ]  # fmt: skip
+
+
+def test_script_values_are_written_as_literals_whatever_they_hold():
+    calls = [
+        {"task": "flagdata", "kind": "task", "outcome": "ok", "message": "",
+         "args": {"vis": "/runs/a/work/x.ms", "field": "A\"B'; import os", "antenna": ["a", "b"], "flag": True}},
+        {"task": "copytree", "kind": "file", "outcome": "ok", "message": "", "args": {"paths": ["a.ms", "b.ms"]}},
+        {"task": "gaincal", "kind": "task", "outcome": "failed", "message": "bad\nnews", "args": {"vis": "x.ms"}},
+    ]  # fmt: skip
+    text = header('run "1"\n', "x") + stage_block(1, "Flag\nthe data", calls, "/runs/a/work")
+    seen = []
+    names = {"flagdata": lambda **k: seen.append(k), "gaincal": lambda **k: seen.append("never")}
+    block = text[text.index("# ---- stage 1") :]
+    copied = []
+    names["shutil"] = type("S", (), {"copytree": staticmethod(lambda *p: copied.append(p))})
+    exec(compile(block, "script", "exec"), names)
+    assert seen == [{"vis": "x.ms", "field": "A\"B'; import os", "antenna": ["a", "b"], "flag": True}]
+    assert copied == [("a.ms", "b.ms")]
+    compile(text, "casa_commands.py", "exec")
+
+
+PLUGIN = """
+import os
+from pl_kernel import Inputs, Result, SetValue, Stage, hookimpl, param
+
+class I(Inputs):
+    vis: tuple[str, ...] | None = param(None, doc="Data.")
+
+class R(Result):
+    seconds: float = 0.0
+
+class Import(Stage[I, R]):
+    '''Make a measurement set of random visibilities.'''
+    name = "toy_import"
+    takes_data = True
+    def run(self, ctx, inputs):
+        from pl_kernel.ms.reader import read_measurement_set
+        from pl_kernel import AddMeasurementSet
+        ctx.casa.importuvfits(fitsfile=inputs.vis[0], vis="toy.ms")
+        ms = read_measurement_set("toy.ms", telescopes=ctx.telescopes)
+        return R(effects=[AddMeasurementSet(ms)])
+
+class Flag(Stage[I, R]):
+    '''Flag an antenna, crashing half way the first time.'''
+    name = "toy_flag"
+    mutates = frozenset({"flags"})
+    topic = "flagging"
+    def run(self, ctx, inputs):
+        ctx.casa.flagdata(vis="toy.ms", mode="manual", antenna="2")
+        marker = os.environ["PL_TEST_MARKER"]
+        if not os.path.exists(marker):
+            open(marker, "w").close()
+            ctx.casa.flagdata(vis="toy.ms", mode="manual", antenna="5")
+            ctx.casa.gaincal(vis="toy.ms", caltable="toy.G", field="0,1", solint="inf", refant="15")
+            # An empty refspwmap kills the process.
+            ctx.casa.fluxscale(vis="toy.ms", caltable="toy.G", fluxtable="toy.F", reference="0", refspwmap=[])
+        return R()
+
+@hookimpl
+def pl_stages(): return [Import, Flag]
+"""
+
+
+@pytest.fixture
+def uvfits():
+    casadata = pytest.importorskip("casadata")
+    return Path(casadata.datapath) / "demo" / "NGC5921.fits"
+
+
+@pytest.mark.casa
+def test_flags_of_a_crashed_stage_are_restored_and_the_script_repeats_the_run(
+    tmp_path, add_plugin, uvfits, monkeypatch
+):
+    from pl_kernel import recipe as recipes
+    from pl_kernel.casa import Casa, Recorder
+    from pl_kernel.session import Session
+
+    monkeypatch.setenv("PL_TEST_MARKER", str(tmp_path / "marker"))
+    add_plugin("toy", PLUGIN)
+    steps = [recipes.Step(stage="toy_import"), recipes.Step(stage="toy_flag")]
+    root = tmp_path / "run"
+    with Session.create(root, recipes.Recipe(name="toy", steps=steps), [uvfits]) as session:
+        outcome = session.run()
+    assert outcome.status == "failed"
+    assert "SIGSEGV" in outcome.message and "fluxscale" in outcome.message
+    assert (root / "stages/002-toy_flag/casa_calls.json").read_text().count('"flagdata"') == 2
+    with Session.open(root) as session:
+        assert session.run().status == "done"
+        assert session.root == root
+
+    def flags(path):
+        with Casa(Recorder(), tmp_path / "casa.log").table(path) as table:
+            rows = table.getcol("FLAG"), table.getcol("ANTENNA1"), table.getcol("ANTENNA2")
+        with Casa(Recorder(), tmp_path / "casa.log").table(path / "ANTENNA") as table:
+            return *rows, list(table.getcol("NAME"))
+
+    flag, one, two, names = flags(root / "work/toy.ms")
+    two_id, five_id = names.index("2"), names.index("5")
+    involved = ((one == two_id) | (two == two_id)) & (one != two)  # CASA leaves autocorrelations out
+    assert flag[:, :, involved].all()
+    # The trial on antenna 5 was undone: nothing but antenna 2 differs from the imported data.
+    (tmp_path / "alone").mkdir()
+    subprocess.run(
+        [sys.executable, str(root / "casa_commands.py")], cwd=tmp_path / "alone", check=True, capture_output=True
+    )
+    again, *_ = flags(tmp_path / "alone/toy.ms")
+    assert np.array_equal(flag, again)
+    assert not flag[:, :, ~involved & ((one == five_id) | (two == five_id))].all()
+
+
+@pytest.mark.casa
+def test_calls_are_recorded_with_outcome_and_a_bad_call_is_one_sentence(tmp_path, uvfits, monkeypatch):
+    from pl_kernel.casa import Casa, Recorder
+    from pl_kernel.errors import CasaError, UnknownName
+
+    monkeypatch.chdir(tmp_path)
+    recorder = Recorder()
+    casa = Casa(recorder, tmp_path / "casa.log")
+    casa.importuvfits(fitsfile=str(uvfits), vis="toy.ms")
+    with pytest.raises(CasaError, match="nofield") as caught:
+        casa.gaincal(vis="toy.ms", caltable="x.G", field="nofield", refant=None)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UnknownName, match="gaincal"):
+        casa.gaincall(vis="toy.ms")
+    assert [(c.task, c.outcome) for c in recorder.calls] == [("importuvfits", "ok"), ("gaincal", "failed")]
+    assert "refant" not in recorder.calls[1].args
+    assert any("nofield" in r.message and r.level == "error" for r in recorder.logs)
+    assert not list(tmp_path.glob("casa-*.log"))
+    assert "gaincal" in (tmp_path / "casa.log").read_text()
