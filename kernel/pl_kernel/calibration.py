@@ -3,7 +3,9 @@
 The state is an explicit table of registrations, each a region of data and an ordered list of caltables. What holds
 for a cell (antenna, spw, field, intent) of a measurement set is the concatenation of the registrations whose region
 contains it, in the order in which they were made; nothing is split or merged until somebody asks. Everything is
-immutable: methods return a new library. Semantics: reference pipeline, 2026 (`callibrary`).
+immutable: methods return a new library. Semantics: reference pipeline, 2026 (`callibrary`), with one difference:
+rows can have several intents at once, so the fourth coordinate of a cell is the set of intents of its rows, and a
+registration for an intent holds for every set that has it. No row is in two cells.
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ import attrs
 
 from pl_kernel.calgrid import Box, make_grid, merge
 from pl_kernel.errors import DataError
-from pl_kernel.ms.intents import parse_intents
-from pl_kernel.ms.selection import compact_ids, join_names
+from pl_kernel.ms.selection import compact_ids
 
 if TYPE_CHECKING:
     from pl_kernel.ms.model import MeasurementSet
@@ -47,14 +48,20 @@ class CalTo:
     intent: str = ""
 
     def box(self, ms: MeasurementSet) -> Box:
-        """The ids selected in `ms`; the intent of data without intents is the empty string.
+        """The ids selected in `ms`, and the sets of intents (as text, see `MeasurementSet.observed`).
+
+        Data with several intents are selected by any of them.
 
         Raises:
             InputError: a selection matches nothing in the measurement set.
         """
-        intents = frozenset(parse_intents(self.intent)) if self.intent else ms.intents | {""}
         spws = frozenset(int(s) for s in ms.spw_ids(self.spw))
-        return frozenset(ms.antenna_ids(self.antenna)), spws, frozenset(ms.field_ids(self.field)), frozenset(intents)
+        return (
+            frozenset(ms.antenna_ids(self.antenna)),
+            spws,
+            frozenset(ms.field_ids(self.field)),
+            ms.intent_labels(self.intent),
+        )
 
 
 def _numbers(value: Iterable[int]) -> tuple[int, ...]:
@@ -133,7 +140,11 @@ class Registration:
 
 @attrs.frozen
 class MergedCal:
-    """Data that share one list of caltables; selections are compact CASA text, `intent` words of the pipeline."""
+    """Data that share one list of caltables.
+
+    `field`, `spw`, `antenna` are compact CASA selections, `intent` words of the pipeline; the sets hold the same as
+    ids, `intent_sets` in the form of `MeasurementSet.observed`.
+    """
 
     vis: str
     field: str
@@ -144,7 +155,7 @@ class MergedCal:
     field_ids: frozenset[int] = frozenset()
     spw_ids: frozenset[int] = frozenset()
     antenna_ids: frozenset[int] = frozenset()
-    intents: frozenset[str] = frozenset()
+    intent_sets: frozenset[str] = frozenset()
 
     @property
     def arguments(self) -> GainArguments:
@@ -152,19 +163,37 @@ class MergedCal:
         return GainArguments.of(self.calfroms)
 
     def casa_selection(self, ms: MeasurementSet) -> dict[str, str]:
-        """`vis`, `field`, `spw`, `antenna`, `intent` for a CASA task.
+        """`vis`, `field`, `spw`, `antenna`, `intent` for a CASA task, selecting these data and no others.
 
-        Intents go in the observatory's words; where the data have none (old data, intents by rule), or CASA could
-        not tell them, the fields that were observed for them stand in.
+        Intents are given, in the observatory's words, only where fields and windows do not say enough: old data
+        have none, and rows with several intents answer to each of them.
+
+        Raises:
+            DataError: CASA's selection cannot tell these data from others.
         """
-        chosen = {"vis": ms.path, "field": self.field, "spw": self.spw, "antenna": self.antenna, "intent": ""}
-        if not self.intent:
+        here = [(f, s, i) for f, s, i in ms.observed if s in self.spw_ids]
+        fields = {f for f, _, i in here if f in self.field_ids and i in self.intent_sets}
+        field = self.field if not self.field else ms.field_selection(f for f in ms.fields if f.id in fields)
+        chosen = {"vis": ms.path, "field": field, "spw": self.spw, "antenna": self.antenna, "intent": ""}
+        others = {i for f, _, i in here if (f in fields or not field) and i not in self.intent_sets}
+        if not others:
             return chosen
-        modes = ms.observing_modes(self.intent)
-        if modes:
-            return {**chosen, "intent": ",".join(modes)}
-        fields = {f for f, s, i in ms.observed if f in self.field_ids and s in self.spw_ids and i in self.intents}
-        return {**chosen, "field": ms.field_selection(f for f in ms.fields if f.id in fields)}
+        mine = {i for _, _, i in here if i in self.intent_sets}
+        words = _telling(mine, others)
+        modes = ms.observing_modes(words) if words else ()
+        if not modes:
+            raise DataError(
+                f"CASA cannot select the data of {ms.name} with intents {' and '.join(sorted(mine))} (field"
+                f" '{self.field}', spw '{self.spw}') without those with {' and '.join(sorted(others))}."
+            )
+        return {**chosen, "intent": ",".join(modes)}
+
+
+def _telling(mine: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """Intents that every set of `mine` has one of and no set of `others` has; nothing when there are none."""
+    foreign = {word for i in others for word in i.split(",")}
+    sets = [set(i.split(",")) - foreign - {""} for i in mine]
+    return tuple(sorted(set().union(*sets))) if all(sets) else ()
 
 
 @attrs.frozen
@@ -269,26 +298,31 @@ def _narrowed(within: tuple[CalTo, ...], to: CalTo) -> tuple[CalTo, ...]:
 def _described(ms: MeasurementSet, box: Box, froms: tuple[CalFrom, ...]) -> MergedCal:
     antennas, spws, fields, intents = box
     observed = ms.observed
-    all_fields, all_spws = {f for f, _, _ in observed}, {s for _, s, _ in observed}
-    every_intent = {i for _, _, i in observed}
-    names = {f.id: f.name for f in ms.fields}
-    if fields >= all_fields:
+    # The hull of a merge may hold fields, windows or intents that were never observed together.
+    cells = [(f, s, i) for f, s, i in observed if f in fields and s in spws and i in intents]
+    fields, spws = frozenset(f for f, _, _ in cells), frozenset(s for _, s, _ in cells)
+    intents = frozenset(i for _, _, i in cells)
+    every_intent = ms.intent_labels()
+    if fields >= {f for f, _, _ in observed}:
         field = ""
-    elif ms.names_are_unique:
-        field = join_names(names[f] for f in sorted(fields))
     else:
-        field = compact_ids(fields)
+        field = ms.field_selection(f for f in ms.fields if f.id in fields)
+    if intents >= every_intent:
+        intent = ""
+    else:
+        words = _telling(intents, every_intent - intents) or {w for i in intents for w in i.split(",")}
+        intent = ",".join(sorted(w for w in words if w))
     return MergedCal(
         vis=ms.name,
         field=field,
-        spw="" if spws >= all_spws else compact_ids(spws),
+        spw="" if spws >= {s for _, s, _ in observed} else compact_ids(spws),
         antenna="" if antennas >= {a.id for a in ms.antennas} else ms.antenna_selection(antennas),
-        intent="" if intents >= every_intent else ",".join(sorted(i for i in intents if i)),
+        intent=intent,
         calfroms=froms,
         field_ids=fields,
         spw_ids=spws,
         antenna_ids=antennas,
-        intents=intents,
+        intent_sets=intents,
     )
 
 

@@ -31,7 +31,7 @@ def export_text(library: CalLibrary, measurement_sets: Sequence[MeasurementSet],
     lines = []
     for ms in measurement_sets:
         for entry in library.merged(ms, state=state):
-            selection = entry.casa_selection(ms)
+            selection = {**entry.casa_selection(ms), "vis": ms.name}
             arguments = entry.arguments.for_apply()
             parts = [f"{name}={selection[name]!r}" for name in _SELECTIONS]
             parts += [f"{name}={_unwrapped(arguments[name])!r}" for name in _LISTS]

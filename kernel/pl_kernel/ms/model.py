@@ -299,14 +299,23 @@ class MeasurementSet:
 
     @cached_property
     def observed(self) -> frozenset[tuple[int, int, str]]:
-        """Combinations (field id, real spw id, intent) that occur; intent is empty where the data have none."""
+        """Combinations (field id, real spw id, intents) that occur.
+
+        Rows can have several intents at once, so the third item is the whole set, as text: ``"BANDPASS,PHASE"``,
+        sorted; empty where the data have none.
+        """
         return frozenset(
-            (field, int(spw), intent)
+            (field, int(spw), ",".join(sorted(intents)))
             for scan in self.scans
             for field in scan.field_ids
-            for intent in (scan.intents_by_field.get(field) or {""})
+            for intents in (scan.intent_sets.get(field) or [frozenset[str]()])
             for spw in scan.spw_ids
         )
+
+    def intent_labels(self, intents: Intents = "") -> frozenset[str]:
+        """The sets of intents that occur (as in `observed`) and hold any of `intents`; all of them for none."""
+        wanted = set(parse_intents(intents))
+        return frozenset(i for _, _, i in self.observed if not wanted or wanted & set(i.split(",")))
 
     def observing_modes(self, intents: Intents) -> tuple[str, ...]:
         """The observatory's words (items of OBS_MODE) for `intents`; empty when intents do not come from STATE.
@@ -333,7 +342,8 @@ class MeasurementSet:
         else:
             given = intents_by_field(self, rules)
         scans = tuple(
-            attrs.evolve(s, intents_by_field={f: given.get(f, frozenset()) for f in s.field_ids}) for s in self.scans
+            attrs.evolve(s, intent_sets={f: frozenset([given.get(f, frozenset())]) for f in s.field_ids})
+            for s in self.scans
         )
         return attrs.evolve(self, intents_from="rules").with_scans(scans)
 

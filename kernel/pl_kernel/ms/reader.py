@@ -205,10 +205,10 @@ class _Assembler:
         spw_of = {d.id: d.spw_id for d in self.descriptions}
         scans = []
         for number, groups in self.main.by_scan().items():
-            intents: dict[int, frozenset[str]] = {}
+            intents: dict[int, frozenset[frozenset[str]]] = {}
             for g in groups:
                 own = self._intents(g.field, g.state, states, intents_from)
-                intents[g.field] = intents.get(g.field, frozenset()) | own
+                intents[g.field] = intents.get(g.field, frozenset()) | {own}
             spws = sorted({spw_of[g.description] for g in groups})
             longest = {w: max((g for g in groups if spw_of[g.description] == w), key=lambda g: g.n_rows) for w in spws}
             scans.append(
@@ -220,7 +220,7 @@ class _Assembler:
                     spw_ids=tuple(spws),
                     antenna_ids=self.main.antennas_of_scan[number],
                     n_rows=sum(g.n_rows for g in groups),
-                    intents_by_field=dict(sorted(intents.items())),
+                    intent_sets=dict(sorted(intents.items())),
                     state_ids=tuple(sorted({g.state for g in groups if g.state >= 0})),
                     data_description_ids=tuple(sorted({g.description for g in groups})),
                     interval_s={int(w): g.interval_s for w, g in longest.items()},

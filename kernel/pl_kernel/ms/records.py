@@ -260,8 +260,9 @@ class State:
 class Scan:
     """One scan number: what was observed and when. Ids are real ids.
 
-    `intents_by_field` gives what each of its fields was observed for, `interval_s` and `exposure_s` the median
-    INTERVAL and EXPOSURE by spw.
+    `intent_sets` gives the sets of intents under which each of its fields was observed: rows of one state share a
+    set, and a scan may have several (on the source and off it). `interval_s` and `exposure_s` are the median INTERVAL
+    and EXPOSURE by spw.
     """
 
     id: int
@@ -271,7 +272,7 @@ class Scan:
     spw_ids: tuple[RealSpw, ...]
     antenna_ids: tuple[int, ...]
     n_rows: int
-    intents_by_field: Mapping[int, frozenset[str]] = attrs.field(factory=dict)
+    intent_sets: Mapping[int, frozenset[frozenset[str]]] = attrs.field(factory=dict)
     state_ids: tuple[int, ...] = ()
     data_description_ids: tuple[int, ...] = ()
     interval_s: Mapping[int, float] = attrs.field(factory=dict)
@@ -281,6 +282,11 @@ class Scan:
     def intents(self) -> frozenset[str]:
         """All intents of the scan."""
         return frozenset().union(*self.intents_by_field.values())
+
+    @property
+    def intents_by_field(self) -> dict[int, frozenset[str]]:
+        """All intents of each field."""
+        return {field: frozenset().union(*sets) for field, sets in self.intent_sets.items()}
 
     @property
     def duration_s(self) -> float:
