@@ -30,7 +30,7 @@ def test_a_new_plugin_passes_its_own_tests_at_once(tmp_path):
 def test_the_new_plugin_keeps_the_house_style(tmp_path):
     folder = write_plugin("tidy", tmp_path)
     ruff = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "."], cwd=folder, capture_output=True, text=True,
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
     if "No module named ruff" in ruff.stderr:
         pytest.skip("ruff is not installed")
