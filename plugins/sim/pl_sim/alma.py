@@ -10,23 +10,32 @@ leaves gains g / sqrt(Gamma) for the calibrators to find.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import numpy as np
 from attrs import define, field, frozen
 
+from pl_sim import asdm, wvr
 from pl_sim.atmosphere import CHAJNANTOR, Air, FrozenScreen, Site, pwv_series
+from pl_sim.engine import CORRELATED_ROLES, Extension
+from pl_sim.errors import ImpossibleObservation
 from pl_sim.geometry import Geometry
 from pl_sim.instrument import Corruptions, Instrument
+from pl_sim.mswriter import repeat
 from pl_sim.noise import stream
-from pl_sim.schedule import timeline
-from pl_sim.syscal import Receivers, TsysModel
+from pl_sim.schedule import time_range, timeline
+from pl_sim.syscal import Receivers, TsysMeasurement, TsysModel, measure, syscal_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pl_sim.engine import Chunk, Run
     from pl_sim.observation import Observation
+    from pl_sim.schedule import Entry
+
+LOAD_UNIT_K = 300.0
+"""Temperature that gives an autocorrelation of one."""
 
 
 @define(eq=False)
@@ -83,7 +92,7 @@ class AlmaInstrument(Instrument):
     pwv_mm: float = 1.5
     pwv_drift_mm: float = 0.03
     """Rms of the slow change that all antennas see alike."""
-    fluctuation_mm: float = 0.060
+    fluctuation_mm: float = 0.025
     """Rms difference of the column between antennas `fluctuation_baseline_m` apart."""
     fluctuation_baseline_m: float = 300.0
 
@@ -186,3 +195,249 @@ def subscan_elevations(obs: Observation) -> NDArray[np.float64]:
         elevation = geometry.azel(entry.times, np.radians(fld.ra_deg), np.radians(fld.dec_deg))[1]
         parts.append(np.full(len(entry.times), elevation.mean()))
     return np.concatenate(parts)
+
+
+@frozen
+class AlmaSystem(Extension):
+    """What ALMA records beside the visibilities: radiometers, loads, channel averages, POINTING, SYSCAL and ASDM_*
+    tables.
+
+    Faults may have `change_radiometer(observation, entry, times, brightness)`, which alters brightness temperatures
+    [4, time, antenna] in place, and `change_tsys(observation, measurement) -> measurement`.
+    """
+
+    project: asdm.Project
+    tsys_error: float = 0.003
+    """Relative noise of a channel of a Tsys spectrum."""
+    radiometers: bool = True
+
+    subtables: ClassVar[tuple[str, ...]] = ("SYSCAL",)
+
+    def start(self, run: Run) -> None:
+        obs, instrument = run.observation, _instrument(run.observation)
+        start, end = time_range(obs)
+        measurements = self._measure(run)
+        run.shared["tsys"] = measurements
+        run.shared["water"] = instrument.water(obs)
+        if measurements:
+            run.writer.subtable("SYSCAL", syscal_columns(measurements))
+        asdm.write_project(run.writer, obs, self.project, start, end)
+        # All pointings of a mosaic carry the name of their source.
+        run.writer.subtable("FIELD", {"NAME": np.array([fld.source for fld in obs.fields])})
+        calibrations = sorted(
+            {(m.scan, m.time_s - m.interval_s / 2, m.time_s + m.interval_s / 2) for m in measurements}
+        )
+        if calibrations:
+            rows = [(name, scan, first, last) for scan, first, last in calibrations for name in obs.array.names]
+            middle = np.array([(first + last) / 2 for _, _, first, last in rows])
+            water = run.shared["water"].mean_mm(middle) * 1e-3
+            frequency = float(np.mean([spw.centre_hz for spw in obs.spws if spw.role == "science"]))
+            asdm.write_calwvr(run.writer, rows, water, instrument.air.path_per_mm(frequency))
+            windows = {m.spw: obs.spws[m.spw].frequencies_hz for m in measurements}
+            asdm.write_calatmosphere(
+                run.writer,
+                obs,
+                measurements,
+                instrument.pwv_mm * 1e-3,
+                {s: instrument.air.tau(f) for s, f in windows.items()},
+                {s: instrument.air.mean_temperature_k(f) for s, f in windows.items()},
+                (instrument.site.temperature_k, instrument.site.pressure_hpa, instrument.site.humidity_percent),
+                self.project.band,
+            )
+        write_pointing(run)
+
+    def _measure(self, run: Run) -> list[TsysMeasurement]:
+        obs, c = run.observation, run.corruptions
+        scans: dict[int, list[Entry]] = {}
+        for entry in timeline(obs):
+            if entry.subscan.kind == "load":
+                scans.setdefault(entry.scan.number, []).append(entry)
+        half = obs.integration_s / 2
+        found: list[TsysMeasurement] = []
+        for number, entries in scans.items():
+            first, last = entries[0].times[0] - half, entries[-1].times[-1] + half
+            elevation = float(c.elevation[entries[0].first])
+            windows = {s: c.windows[s] for s in entries[0].scan.spws if obs.spws[s].role in CORRELATED_ROLES}
+            rng = run.noise_rng("tsys", number)
+            scan = [(number, (first + last) / 2, last - first, elevation)]
+            found += measure(rng, c.tsys, scan, windows, self.tsys_error)
+        for fault in run.faults:
+            change = getattr(fault, "change_tsys", None)
+            if change:
+                found = [change(obs, m) for m in found]
+        return found
+
+    def after_chunk(self, run: Run, chunk: Chunk) -> None:
+        """Channel-averaged rows of the visibilities just made."""
+        target = averaged_window(run.observation, chunk.spw)
+        if target is None:
+            return
+        nt, nb, _, ncorr = chunk.data.shape
+        obs = run.observation
+        run.writer.append(
+            chunk.data.mean(axis=2).reshape(nt * nb, 1, ncorr),
+            {
+                "TIME": np.repeat(chunk.times, nb),
+                "ANTENNA1": np.tile(chunk.antenna1, nt),
+                "ANTENNA2": np.tile(chunk.antenna2, nt),
+                "DATA_DESC_ID": target,
+                "FIELD_ID": chunk.entry.field,
+                "SCAN_NUMBER": chunk.entry.scan.number,
+                "STATE_ID": chunk.entry.state,
+                "INTERVAL": obs.integration_s,
+                "UVW": chunk.uvw.reshape(-1, 3),
+            },
+            weight=2 * obs.spws[chunk.spw].bandwidth_hz * obs.integration_s,
+        )
+
+    def after_subscan(self, run: Run, entry: Entry) -> None:
+        if entry.subscan.kind == "load":
+            write_load(run, entry)
+        if self.radiometers:
+            self._write_radiometers(run, entry)
+
+    def _write_radiometers(self, run: Run, entry: Entry) -> None:
+        obs, instrument = run.observation, _instrument(run.observation)
+        spws = [s for s in entry.scan.spws if obs.spws[s].role == "wvr"]
+        half = obs.integration_s / 2
+        times = wvr.sample_times(entry.times[0] - half, entry.times[-1] + half, run.corruptions.times[0] - half)
+        if not spws or not len(times):
+            return
+        column = run.shared["water"].column_mm(times, wvr.SAMPLE_S)
+        elevation = float(run.corruptions.elevation[entry.first])
+        rng = run.noise_rng("radiometer", entry.scan.number, entry.number)
+        sky = wvr.Radiometer(instrument.site).observe_k(rng, column, elevation)
+        for fault in run.faults:
+            change = getattr(fault, "change_radiometer", None)
+            if change:
+                change(obs, entry, times, sky)
+        nt, na = column.shape
+        antennas = np.tile(np.arange(na), nt)
+        run.writer.append(
+            sky.transpose(1, 2, 0).reshape(nt * na, 4, 1).astype(np.complex64),
+            {
+                "TIME": np.repeat(times, na),
+                "ANTENNA1": antennas,
+                "ANTENNA2": antennas,
+                "DATA_DESC_ID": spws[0],
+                "PROCESSOR_ID": 1,
+                "FIELD_ID": entry.field,
+                "SCAN_NUMBER": entry.scan.number,
+                "STATE_ID": entry.state,
+                "INTERVAL": wvr.SAMPLE_S,
+            },
+        )
+
+    def truth(self, run: Run) -> dict[str, Any]:
+        """Opacity, water and the Tsys spectra, as a Tsys table should show them (K, antenna by polarization, mean
+        over channels)."""
+        obs, c, instrument = run.observation, run.corruptions, _instrument(run.observation)
+        centres = {s: w.centre_hz for s, w in enumerate(obs.spws) if w.role in CORRELATED_ROLES}
+        return {
+            "pwv_mm": instrument.pwv_mm,
+            "jy_per_k": instrument.jy_per_k,
+            "path_mm_per_mm": {s: instrument.air.path_per_mm(nu) for s, nu in centres.items()},
+            "zenith_opacity": {s: float(instrument.air.tau(c.windows[s][1]).mean()) for s in centres},
+            "tsys_k": [
+                {
+                    "scan": m.scan,
+                    "spw": m.spw,
+                    "time_s": m.time_s,
+                    "elevation_deg": float(np.degrees(m.elevation)),
+                    "mean_k": c.tsys_k(m.spw, m.elevation).mean(axis=-1),
+                }
+                for m in run.shared.get("tsys", [])
+            ],
+        }
+
+
+def _instrument(obs: Observation) -> AlmaInstrument:
+    if not isinstance(obs.instrument, AlmaInstrument):
+        raise ImpossibleObservation(
+            f"{obs.name} records ALMA's auxiliary data with an instrument that has no receivers."
+        )
+    return obs.instrument
+
+
+def averaged_window(obs: Observation, spw: int) -> int | None:
+    """Index of the channel-averaged companion of a window, which follows it, or None."""
+    follower = obs.spws[spw + 1] if spw + 1 < len(obs.spws) else None
+    return spw + 1 if follower is not None and follower.role == "average" else None
+
+
+def write_load(run: Run, entry: Entry) -> None:
+    """Autocorrelations of a load subscan: total power of sky, ambient or hot load, and their channel averages.
+
+    Power is in units of the receiver looking at `LOAD_UNIT_K`; its noise is that of the radiometer equation.
+    """
+    obs, c = run.observation, run.corruptions
+    na, nt = len(obs.array.antennas), len(entry.times)
+    antennas = np.tile(np.arange(na), nt)
+    for s in entry.scan.spws:
+        window = obs.spws[s]
+        if window.role not in CORRELATED_ROLES:
+            continue
+        baseband, frequency = c.windows[s]
+        power = c.tsys.load_power_k(entry.subscan.label, baseband, frequency, c.elevation[entry.first]) / LOAD_UNIT_K
+        power = power * np.abs(c.bandpass[s]) ** 2
+        rng = run.noise_rng("load", entry.scan.number, entry.number, s)
+        relative = 1 / np.sqrt(abs(window.channel_hz) * obs.integration_s)
+        pairs = [(a, b) for a, b in window.receptor_pairs]
+        data = np.zeros((nt, na, window.channels, len(pairs)), np.complex64)
+        for number, (a, b) in enumerate(pairs):
+            if a == b:
+                noise = 1 + relative * rng.standard_normal((nt, na, window.channels))
+                data[..., number] = power[None, :, a] * noise
+        columns = {
+            "TIME": np.repeat(entry.times, na),
+            "ANTENNA1": antennas,
+            "ANTENNA2": antennas,
+            "FIELD_ID": entry.field,
+            "SCAN_NUMBER": entry.scan.number,
+            "STATE_ID": entry.state,
+            "INTERVAL": obs.integration_s,
+        }
+        data = data.reshape(nt * na, window.channels, len(pairs))
+        if run.writer.data_column == "FLOAT_DATA":
+            data = data.real
+        weight = 2 * abs(window.channel_hz) * obs.integration_s
+        run.writer.append(data, {**columns, "DATA_DESC_ID": s}, weight=weight)
+        target = averaged_window(obs, s)
+        if target is not None:
+            run.writer.append(data.mean(axis=1, keepdims=True), {**columns, "DATA_DESC_ID": target}, weight=weight)
+
+
+def write_pointing(run: Run, every: int = 3) -> None:
+    """POINTING in AZELGEO: one row per antenna for every few integrations, on the field."""
+    obs = run.observation
+    times, azimuth, elevation, names = [], [], [], []
+    for entry in timeline(obs):
+        fld = obs.fields[entry.field]
+        at = entry.times[::every]
+        az, el = run.geometry.azel(at, np.radians(fld.ra_deg), np.radians(fld.dec_deg))
+        times.append(at)
+        azimuth.append(az)
+        elevation.append(el)
+        names += [fld.name] * len(at)
+    na = len(obs.array.antennas)
+    time = np.repeat(np.concatenate(times), na)
+    direction = np.repeat(np.stack([np.concatenate(azimuth), np.concatenate(elevation)], axis=-1), na, axis=0)
+    count = len(time)
+    run.writer.subtable(
+        "POINTING",
+        {
+            "ANTENNA_ID": np.tile(np.arange(na), count // na),
+            "TIME": time,
+            "INTERVAL": repeat(count, every * obs.integration_s),
+            "NAME": np.repeat(names, na),
+            "NUM_POLY": repeat(count, 0),
+            "TIME_ORIGIN": time,
+            "DIRECTION": direction[:, :, None],
+            "TARGET": direction[:, :, None],
+            "TRACKING": repeat(count, True),
+            "POINTING_OFFSET": np.zeros((count, 2, 1)),
+            "ENCODER": direction,
+            "ON_SOURCE": repeat(count, True),
+            "OVER_THE_TOP": repeat(count, False),
+        },
+    )

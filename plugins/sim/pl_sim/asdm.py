@@ -162,7 +162,7 @@ class Project:
 
 def reference(uid: str, kind: str) -> str:
     """An entity reference as the archive writes it into ASDM columns."""
-    return f'<EntityRef entityId={quoteattr(uid)} partId="X00000000" entityTypeName={quoteattr(kind)} documentVersion="1"/>'
+    return f'<EntityRef entityId={quoteattr(uid)} partId="X00000000" entityTypeName={quoteattr(kind)}/>'
 
 
 def write_project(writer: MSWriter, obs: Observation, project: Project, start: float, end: float) -> None:
@@ -352,36 +352,28 @@ def write_calatmosphere(
 
     tau, t_mean_k: spectra per spw; ground: temperature K, pressure hPa, humidity %.
     """
-    for batch in _same_shape(measurements):
-        antennas = len(obs.array.antennas)
-        each = [(m, a) for m in batch for a in range(antennas)]
-        count, channels = len(each), batch[0].tsys_k.shape[-1]
-        columns = {
-            "antennaName": [obs.array.names[a] for _, a in each],
-            "calDataId": [f"CalData_{m.scan}" for m, _ in each],
-            "receiverBand": repeat(count, band),
-            "basebandName": [f"BB_{obs.spws[m.spw].bbc_no}" for m, _ in each],
-            "startValidTime": [m.time_s - m.interval_s / 2 for m, _ in each],
-            "endValidTime": [m.time_s + m.interval_s / 2 for m, _ in each],
-            "numFreq": repeat(count, channels),
-            "numReceptor": repeat(count, 2),
-            "frequencySpectrum": np.array([obs.spws[m.spw].frequencies_hz for m, _ in each]),
-            "tSysSpectrum": np.array([m.tsys_k[a] for m, a in each]),
-            "tRecSpectrum": np.array([m.trx_k[a] for m, a in each]),
-            "tAtmSpectrum": np.array([np.broadcast_to(t_mean_k[m.spw], (2, channels)) for m, _ in each]),
-            "tauSpectrum": np.array([np.broadcast_to(tau[m.spw], (2, channels)) for m, _ in each]),
-            "water": repeat(count, [water_m, water_m]),
-            "syscalType": repeat(count, "TEMPERATURE_SCALE"),
-            "groundTemperature": repeat(count, ground[0]),
-            "groundPressure": repeat(count, ground[1] * 100.0),
-            "groundRelHumidity": repeat(count, ground[2]),
-            "polarizationTypes": repeat(count, ["X", "Y"]),
-        }
-        writer.verbatim("ASDM_CALATMOSPHERE", CALATMOSPHERE, columns)
-
-
-def _same_shape(measurements: Sequence[TsysMeasurement]) -> list[list[TsysMeasurement]]:
-    shapes = {m.tsys_k.shape for m in measurements}
-    if len(shapes) > 1:
-        raise ValueError("atmospheric calibrations must have one spectral shape")
-    return [list(measurements)] if measurements else []
+    antennas = len(obs.array.antennas)
+    each = [(m, a) for m in measurements for a in range(antennas)]
+    count, channels = len(each), measurements[0].tsys_k.shape[-1]
+    columns = {
+        "antennaName": [obs.array.names[a] for _, a in each],
+        "calDataId": [f"CalData_{m.scan}" for m, _ in each],
+        "receiverBand": repeat(count, band),
+        "basebandName": [f"BB_{obs.spws[m.spw].bbc_no}" for m, _ in each],
+        "startValidTime": [m.time_s - m.interval_s / 2 for m, _ in each],
+        "endValidTime": [m.time_s + m.interval_s / 2 for m, _ in each],
+        "numFreq": repeat(count, channels),
+        "numReceptor": repeat(count, 2),
+        "frequencySpectrum": np.array([obs.spws[m.spw].frequencies_hz for m, _ in each]),
+        "tSysSpectrum": np.array([m.tsys_k[a] for m, a in each]),
+        "tRecSpectrum": np.array([m.trx_k[a] for m, a in each]),
+        "tAtmSpectrum": np.array([np.broadcast_to(t_mean_k[m.spw], (2, channels)) for m, _ in each]),
+        "tauSpectrum": np.array([np.broadcast_to(tau[m.spw], (2, channels)) for m, _ in each]),
+        "water": repeat(count, [water_m, water_m]),
+        "syscalType": repeat(count, "TEMPERATURE_SCALE"),
+        "groundTemperature": repeat(count, ground[0]),
+        "groundPressure": repeat(count, ground[1] * 100.0),
+        "groundRelHumidity": repeat(count, ground[2]),
+        "polarizationTypes": repeat(count, ["X", "Y"]),
+    }
+    writer.verbatim("ASDM_CALATMOSPHERE", CALATMOSPHERE, columns)
