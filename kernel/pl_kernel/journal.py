@@ -195,6 +195,13 @@ class RunFolder:
         found = [p for p in self.stages.iterdir() if _STAGE_FOLDER.match(p.name) and p.is_dir() and not p.is_symlink()]
         return sorted(found, key=lambda p: int(p.name.partition("-")[0]))
 
+    def snapshot_dirs(self) -> list[Path]:
+        """Return the snapshots taken before stages, in order of the stages."""
+        if not self.snapshots.is_dir():
+            return []
+        found = [p for p in self.snapshots.iterdir() if p.name.isdigit() and p.is_dir() and not p.is_symlink()]
+        return sorted(found, key=lambda p: int(p.name))
+
     def read_stage(self, folder: Path) -> StageRecord | None:
         """Return a stage's record; None when the stage never ended."""
         if not (folder / "stage.json").is_file():

@@ -22,7 +22,7 @@ from .casa.script import header, stage_block
 from .compute import Worker
 from .context import Context
 from .effects import Effect, fold
-from .errors import DataError, JournalError, PlError, WorkerDied
+from .errors import DataError, InputError, JournalError, PlError, WorkerDied
 from .events import Event, EventBus
 from .execute import StageAnswer, StageJob
 from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord
@@ -32,6 +32,10 @@ from .recipe import BREAKPOINT
 from .serialize import from_json, read_json, to_json, write_bytes_atomically, write_json
 from .stage import Stage
 from .stage_context import Place
+
+
+LOOSE = "loose-files"
+_LOOSE_LIMIT = 1_000_000  # bytes: text files that stages share, such as cont.dat
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +61,7 @@ class Runner:
         self.events = events
         self.record = record
         self.outcomes: list[StageOutcome] = []
-        self.context = Context(run_name=record.name, root=folder.root, recipe_name=record.recipe.get("name", ""))
+        self.context = self._empty_context()
         self._next_step = 0
         self._script: list[str] = []
         self._worker = Worker(folder.root / "worker.log")
@@ -66,20 +70,30 @@ class Runner:
     def steps(self) -> tuple[RunStep, ...]:
         return self.record.steps
 
+    def _empty_context(self) -> Context:
+        recipe = self.record.recipe.get("name", "")
+        return Context(run_name=self.record.name, root=self.folder.root, recipe_name=recipe)
+
     # ---- the place to continue -------------------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Rebuild the context from the results on disk, and clean away what an unfinished stage left."""
-        last: StageRecord | None = None
-        for folder, stage in self.folder.done_stages():
-            outcome = self._reread(folder, stage)
-            self.outcomes.append(outcome)
-            self._next_step = stage.step + 1
-            last = stage
+        last = self._refold()
         # A run that stopped at a breakpoint goes on behind it.
         if self._next_step < len(self.steps) and self.steps[self._next_step].stage == BREAKPOINT:
             self._next_step += 1 if self.record.status == "stopped" and self.outcomes else 0
         self._clean(last)
+
+    def _refold(self, up_to: int | None = None) -> StageRecord | None:
+        """Fold the results on disk up to a stage; return the last one's record."""
+        last: StageRecord | None = None
+        for folder, stage in self.folder.done_stages():
+            if up_to is not None and stage.number > up_to:
+                break
+            self.outcomes.append(self._reread(folder, stage))
+            self._next_step = stage.step + 1
+            last = stage
+        return last
 
     def _reread(self, folder: Path, stage: StageRecord) -> StageOutcome:
         outcome = StageOutcome(
@@ -102,17 +116,21 @@ class Runner:
         return attrs.evolve(fold(self.context, effects), stage_number=number)
 
     def _clean(self, last: StageRecord | None) -> None:
-        """Restore what an unfinished stage altered, remove what it made, set its records aside."""
+        """Go back to the end of stage ``last``: undo what later ones altered, remove what they made, keep their records.
+
+        Later ones are the stage that was running when the run ended, or all that a rewind leaves behind.
+        """
         number = last.number if last else 0
         for folder in self.folder.stage_dirs():
             if int(folder.name.partition("-")[0]) > number:
                 self.folder.set_aside(folder)
-        if self.folder.snapshots.is_dir():
-            for kept in sorted(self.folder.snapshots.iterdir()):
-                if kept.name == f"{number + 1:03d}":
-                    for ms in self.context.measurement_sets:
-                        snapshots.restore(kept / ms.name, self._absolute(ms.path))
-                remove(kept)
+        for snapshot in reversed(self.folder.snapshot_dirs()):  # the last first
+            if int(snapshot.name) > number:
+                for ms in self.context.measurement_sets:
+                    snapshots.undo(snapshot / ms.name, self._absolute(ms.path))
+                for loose in (snapshot / LOOSE).glob("*"):
+                    snapshots.clone(loose, self.folder.work / loose.name)
+                remove(snapshot)
         for place, names in (
             (self.folder.work, set(last.work) if last else set()),
             (self.folder.products, set(last.products) if last else set()),
@@ -121,16 +139,36 @@ class Runner:
             for entry in place.iterdir():
                 if entry.name not in names:
                     remove(entry)
-        missing = sorted(set(last.work if last else ()) - {p.name for p in self.folder.work.iterdir()})
-        needed = [ms.path for ms in self.context.measurement_sets if not self._absolute(ms.path).exists()]
-        if needed:
-            raise JournalError(
-                f"{needed[0]} is missing from {self.folder.work}, and the run cannot continue without it"
-                + (f" ({len(missing)} files are missing in all)." if len(missing) > 1 else ".")
-            )
+        for ms in self.context.measurement_sets:
+            if not self._absolute(ms.path).exists():
+                raise JournalError(f"{ms.path} is missing from {self.folder.work}; without it the run cannot continue.")
+
+    def rewind(self, number: int) -> None:
+        """Go back to before stage ``number``, whose turn it then is."""
+        self.outcomes, self._script, self._next_step = [], [], 0
+        self.context = self._empty_context()
+        last = self._refold(number - 1)
+        if last is None or last.number < number - 1:
+            done = last.number if last else 0
+            raise InputError(f"The run has {done} finished stages; it cannot go back to before stage {number}.")
+        self._clean(last)
+        self.record = attrs.evolve(self.record, status="stopped", finished=datetime.now(UTC))
+        self.folder.write_run(self.record)
+        self._write_script()
+        write_json(self.folder.root / "context.json", self.context)
+        self._write_site(live=False)
 
     def _absolute(self, path: str) -> Path:
-        return self.folder.work / path  # an absolute path stays what it is
+        """Where a measurement set is: in the work folder, or the very path the user gave (used in place).
+
+        Raises
+        ------
+        JournalError : the journal names another place; nothing there may be touched.
+        """
+        found = self.folder.work / path  # an absolute path stays what it is
+        if not found.resolve().is_relative_to(self.folder.work) and str(found) not in self.record.data:
+            raise JournalError(f"The journal of {self.folder.root} names data outside the run, {path}: refused.")
+        return found
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +316,6 @@ class _Attempt:
         write_json(self.folder / "stage.json", self.record)
         # From here on the stage is done, whatever happens to its page.
         runner.context = context
-        remove(runner.folder.snapshots / f"{number:03d}")
         self._render(job, answer.result)
         self._write_timing(answer, time.monotonic() - begin)
         runner._write_site(live=True)
@@ -313,12 +350,14 @@ class _Attempt:
     # ---- parts -----------------------------------------------------------------------------------------------------
 
     def _snapshot(self, cls: type[Stage[Any, Any]]) -> None:
-        if not cls.mutates or not self.runner.context.measurement_sets:
-            return
         begin = time.monotonic()
         target = self.runner.folder.snapshots / f"{self.record.number:03d}"
-        target.mkdir(parents=True, exist_ok=True)
-        for ms in self.runner.context.measurement_sets:
+        remove(target)
+        (target / LOOSE).mkdir(parents=True)
+        for file in self.runner.folder.work.iterdir():
+            if file.is_file() and not file.is_symlink() and file.stat().st_size < _LOOSE_LIMIT:
+                snapshots.clone(file, target / LOOSE / file.name)
+        for ms in self.runner.context.measurement_sets if cls.mutates else ():
             source = str(self.runner._absolute(ms.path))
             self.runner._worker.call(
                 snapshots.take, source, str(target / ms.name), sorted(cls.mutates), str(self.folder / "casa.log")

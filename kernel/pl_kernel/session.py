@@ -178,6 +178,19 @@ class Session:
         )
         return outcome
 
+    def rewind(self, stage: int) -> None:
+        """Go back to before a stage: data, calibration and context are again what that stage saw.
+
+        The records of the stages left behind are kept in ``attempts``; ``run`` goes on with the stage.
+
+        Raises
+        ------
+        InputError : the run has not come that far.
+        """
+        if stage < 1:
+            raise InputError("Stages are counted from 1.")
+        self._runner.rewind(stage)
+
     # ---- ending ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -1,8 +1,14 @@
-"""Cheap snapshots of measurement sets, so that a stage that alters one can be run again on exactly what it saw.
+"""Snapshots of measurement sets: an undo log, so that any stage can be run again on exactly what it saw.
 
-A measurement set is a folder of files, and each column lives in the files of one storage manager.  The files of columns
-that the stage will not alter are hard-linked, the rest is copied (as a reflink where the file system can).  The large
-raw data are therefore never copied; FLAG is 1/64 of them.
+A measurement set is a folder of files, and each column lives in the files of one storage manager.  Before a stage that
+alters measurement sets, the files of the columns it declares in ``mutates`` are copied (as a reflink where the file
+system can), with everything small: table descriptions, scalar columns, subtables.  The raw data are never
+copied; FLAG is 1/64 of them.
+
+Undoing a stage puts the copies back and removes what was not there.  To go back several stages, they are undone one by
+one, the last first: a column that stage 5 did not declare is what stage 6 found, and so on.
+
+The layout of one snapshot: ``NAME/manifest.json`` and ``NAME/files/…`` with the folder structure of the measurement set.
 """
 
 from __future__ import annotations
@@ -10,11 +16,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import attrs
 
 from .casa import Casa, Recorder
 from .casa.adapter import remove
+from .errors import JournalError
+from .serialize import from_json, read_json, write_json
 
 COLUMNS = {
     "flags": ("FLAG", "FLAG_ROW", "FLAG_CATEGORY"),
@@ -26,47 +36,90 @@ COLUMNS = {
 """Columns of the MAIN table behind each word of ``Stage.mutates``."""
 
 _VISIBILITIES = {name for names in COLUMNS.values() for name in names} | {"UVW"}
-_LARGE = 10_000_000  # bytes: subtable files above this (SYSPOWER, POINTING) are linked, no stage rewrites them
+_LARGE = 10_000_000  # bytes: subtable files above this (SYSPOWER, POINTING) stay where they are, no stage rewrites them
 _FICLONE = 0x40049409
 
 
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """What a measurement set was made of: size of every file by relative path; which of them were copied."""
+
+    name: str
+    mutates: tuple[str, ...]
+    files: dict[str, int]
+    copied: tuple[str, ...]
+
+
 def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
-    """Snapshot the measurement set ``path`` as the folder ``target``; return the number of bytes copied.
+    """Snapshot the measurement set ``path`` into the folder ``target``; return the number of bytes copied.
 
-    The snapshot appears under its name only when it is whole.  Runs in a worker: the table tool says which column is
-    where.
+    The manifest is written last: without it there is no snapshot.  Runs in a worker, because the table tool
+    says which column is in which file.
     """
-    altered = {column for word in mutates for column in COLUMNS[word]}
-    source, final = Path(path), Path(target)
-    linked = _files_to_link(source, altered, logfile)
-    partial = final.with_name(final.name + ".partial")
-    remove(partial)
-    remove(final)
-    copied = 0
-    for folder, _, names in os.walk(source):
-        here = partial / Path(folder).relative_to(source)
-        here.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if name == "table.lock":
-                shutil.copy2(Path(folder) / name, here / name)
-                continue
-            file = Path(folder) / name
-            top = Path(folder) == source
-            if (top and name in linked) or (not top and file.stat().st_size > _LARGE):
-                link(file, here / name)
-            else:
-                copied += file.stat().st_size
-                clone(file, here / name)
-    partial.rename(final)
-    return copied
+    source, folder = Path(path), Path(target)
+    words = tuple(sorted(mutates))
+    stay = _files_that_stay(source, {column for word in words for column in COLUMNS[word]}, logfile)
+    remove(folder)
+    (folder / "files").mkdir(parents=True)
+    sizes: dict[str, int] = {}
+    copied = []
+    for file in _walk(source):
+        name = file.relative_to(source).as_posix()
+        sizes[name] = file.stat().st_size
+        if name in stay or ("/" in name and sizes[name] > _LARGE):
+            continue
+        place = folder / "files" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        clone(file, place)
+        copied.append(name)
+    write_json(
+        folder / "manifest.json", Manifest(name=source.name, mutates=words, files=sizes, copied=tuple(copied))
+    )
+    return sum(sizes[name] for name in copied)
 
 
-def restore(snapshot: Path, path: Path) -> None:
-    """Put a snapshot in the place of the measurement set; the snapshot is used up."""
-    if not snapshot.is_dir():
-        return
-    remove(path)
-    shutil.move(os.fspath(snapshot), os.fspath(path))
+def undo(folder: Path, path: Path) -> None:
+    """Make the measurement set ``path`` what it was when the snapshot ``folder`` was taken.
+
+    Raises
+    ------
+    JournalError : a file that the snapshot relies on has vanished from the measurement set.
+    """
+    if not (folder / "manifest.json").is_file():
+        return  # killed while the snapshot was taken: nothing had been altered yet
+    manifest = from_json(read_json(folder / "manifest.json"), Manifest)
+    copied = {name for name in manifest.copied if _inside(name)}
+    for name in manifest.files:
+        if name not in copied and not (path / name).is_file():
+            raise JournalError(f"{path} cannot be restored: its file {name} is missing.")
+    if path.is_dir():
+        for file in list(_walk(path)):
+            if file.relative_to(path).as_posix() not in manifest.files:
+                file.unlink()
+    for name in copied:
+        place = path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(place.name + ".restored")
+        clone(folder / "files" / name, temporary)
+        temporary.replace(place)
+    for inner in sorted((p for p in path.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+        if not any(inner.iterdir()):
+            inner.rmdir()
+
+
+def copy_measurement_set(source: Path, target: Path, shared: Iterable[str] = ()) -> None:
+    """Copy a measurement set; the files named in ``shared``, which nobody will alter, are hard-linked."""
+    link_these = set(shared)
+    for file in _walk(source):
+        name = file.relative_to(source).as_posix()
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (link if name in link_these else clone)(file, place)
+
+
+def files_of_columns(path: str, columns: Iterable[str], logfile: str) -> list[str]:
+    """Return the files that hold nothing but these columns of the MAIN table.  Runs in a worker."""
+    return sorted(_files_that_stay(Path(path), _VISIBILITIES - set(columns), logfile))
 
 
 def link(source: Path, target: Path) -> None:
@@ -87,8 +140,19 @@ def clone(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _files_to_link(source: Path, altered: set[str], logfile: str) -> set[str]:
-    """Files of the MAIN table that hold only visibility-sized columns which stay as they are."""
+def _walk(top: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(top):
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def _inside(name: str) -> bool:
+    parts = Path(name).parts
+    return bool(parts) and not Path(name).is_absolute() and ".." not in parts
+
+
+def _files_that_stay(source: Path, altered: set[str], logfile: str) -> set[str]:
+    """Files of the MAIN table that hold only visibility-sized columns, none of them in ``altered``."""
     casa = Casa(Recorder(), logfile)
     with casa.table(source) as table:
         managers = table.getdminfo().values()

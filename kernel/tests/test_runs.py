@@ -219,6 +219,21 @@ def test_stop_after_and_single_stages(tmp_path):
         assert session.context.values["toy.total"] == 43
 
 
+def test_rewind_goes_back_to_what_a_stage_saw_and_runs_on_from_there(tmp_path):
+    steps = recipe(*(("toy_add", {"number": n}) for n in (1, 10, 100)))
+    with Session.create(tmp_path / "run", steps) as session:
+        session.run()
+        session.rewind(2)
+        assert session.context.values["toy.total"] == 1
+        assert [s.number for s in session.stages] == [1]
+        assert sorted(p.name for p in (tmp_path / "run/work").iterdir()) == ["trace-1.txt"]
+        assert session.run().status == "done"
+        assert session.context.values["toy.total"] == 111
+        with pytest.raises(InputError, match="3 finished stages"):
+            session.rewind(5)
+    assert len(list((tmp_path / "run/attempts").iterdir())) == 2
+
+
 def test_a_run_folder_is_used_by_one_process_at_a_time(tmp_path):
     with Session.create(tmp_path / "run", recipe("toy_add")) as session:
         session.run()
