@@ -100,7 +100,7 @@ class Run:
         return SkyModel(
             source, ra, dec, window.frequencies_hz, topocentric_over_lsrk=doppler,
             beam_diameter_m=obs.array.antennas[0].diameter_m if obs.primary_beam else None,
-            beam_band=window.receiver.name.rpartition("_")[2],
+            beam_factor=obs.array.beam_factor,
         )
 
 
@@ -333,11 +333,14 @@ def _add_noise(chunk: Chunk, scale: float) -> None:
     window = obs.spws[chunk.spw]
     nt, nb, nc, ncorr = chunk.data.shape
     # Opacity weakens the signal, not the noise: relative to the attenuated signal the noise grows.
-    sefd = np.sqrt(run.corruptions.sefd_jy[chunk.spw])[None] / run.corruptions.transmission[chunk.index, :, None, chunk.spw, None]
+    transmission = run.corruptions.transmission[chunk.index, :, None, chunk.spw, None]
+    sefd = np.sqrt(run.corruptions.sefd(chunk.spw, chunk.index)) / transmission
     unit = scale * radiometer_sigma(1.0, window.channel_hz, obs.integration_s, obs.noise.efficiency)
     factors = [(unit * sefd[:, chunk.antenna1, a] * sefd[:, chunk.antenna2, b]).astype(np.float32)
                for a, b in window.receptor_pairs]
     factor = np.stack(np.broadcast_arrays(*factors), axis=-1)
+    # Numbered within the subscan, so that a scan's noise does not depend on what was observed before it.
+    first = chunk.index.start - chunk.entry.first
     for index in range(nt):
-        rng = run.noise_rng("thermal", chunk.entry.scan.number, chunk.entry.number, chunk.spw, chunk.index.start + index)
+        rng = run.noise_rng("thermal", chunk.entry.scan.number, chunk.entry.number, chunk.spw, first + index)
         chunk.data[index] += complex_noise(rng, (nb, nc, ncorr)) * factor[index]

@@ -13,7 +13,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from pl_sim.geometry import Geometry
-from pl_sim.noise import frozen_screen, smooth_process, stream, walk_process
+from pl_sim.noise import frozen_screen, smooth_process, stream
 from pl_sim.observation import SPEED_OF_LIGHT
 from pl_sim.schedule import all_times
 
@@ -55,6 +55,10 @@ class Corruptions:
     extra: dict[str, NDArray] = field(factory=dict)
     """Arrays of particular instruments (switched power …), written to the truth under their names."""
 
+    def sefd(self, spw: int, index: slice) -> NDArray[np.float64]:
+        """SEFD (time or 1, antenna, receptor, channel or 1) in Jy for these integrations."""
+        return self.sefd_jy[spw][None]
+
     def jones(self, spw: int, frequency_hz: NDArray[np.float64], index: slice) -> NDArray[np.complex64]:
         """Antenna gains g(t, nu), shape (time, antenna, receptor, channel), for these integrations."""
         offset = frequency_hz - self.delay_reference_hz[spw]
@@ -77,7 +81,7 @@ class Instrument:
     """Mean counts per sqrt(Jy)."""
     gain_scatter: float = 0.08
     """Scatter of the amplitude between antennas and receptors."""
-    gain_drift: float = 0.03
+    gain_drift: float = 0.01
     gain_drift_s: float = 3000.0
     phase_drift_deg: float = 40.0
     """Smooth phase variation of each antenna, the same in both receptors."""
@@ -122,7 +126,7 @@ class Instrument:
         rng = self._rng(obs, "gain phase")
         offset = rng.uniform(-np.pi, np.pi, (na, 2, ns))
         phase = smooth_process(rng, times, np.radians(self.phase_drift_deg), self.phase_drift_s, (na,))
-        phase += walk_process(rng, times, np.radians(self.phase_jitter_deg), self.phase_jitter_s, (na,))
+        phase += smooth_process(rng, times, np.radians(self.phase_jitter_deg), self.phase_jitter_s, (na,), terms=12)
         return amplitude * np.exp(1j * (offset + phase[:, :, None, None]))
 
     def _delay_reference(self, obs: Observation) -> NDArray[np.float64]:
@@ -155,8 +159,9 @@ class Instrument:
         amplitude /= amplitude.mean(axis=-1, keepdims=True)
         phase = np.radians(self.bandpass_phase_deg) * np.sin(np.pi * (wave[0][1] * x + wave[1][1]))
         phase -= phase.mean(axis=-1, keepdims=True)
-        # No delay in the bandpass: calibration could not tell it from the delay.
-        phase -= x * (phase * x).sum(axis=-1, keepdims=True) / (x * x).sum()
+        # No delay in the inner bandpass, where delays are solved: calibration could not tell it from the delay.
+        inner = (np.abs(x) <= 0.8) * x
+        phase -= x * (phase * inner).sum(axis=-1, keepdims=True) / (inner * x).sum()
         return amplitude * edge * np.exp(1j * phase)
 
     def _leakage(self, obs: Observation, spw: int) -> NDArray[np.complex128]:

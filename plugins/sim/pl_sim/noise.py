@@ -35,7 +35,10 @@ def complex_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[n
 
 def smooth_process(rng: np.random.Generator, times: NDArray[np.float64], rms: float, period_s: float,
                    shape: tuple[int, ...] = (), terms: int = 4) -> NDArray[np.float64]:
-    """A smooth random function of time, shape (time, *shape): a few sinusoids with periods about `period_s`."""
+    """A smooth random function of time, shape (time, *shape): a few sinusoids with periods about `period_s`.
+
+    Its value at a time does not depend on which other times are asked for.
+    """
     rates = 2 * np.pi / (period_s * np.exp(rng.uniform(-0.5, 0.7, (terms, *shape))))
     phases = rng.uniform(0, 2 * np.pi, (terms, *shape))
     elapsed = (times - times[0]).reshape(-1, *([1] * len(shape)))
@@ -43,19 +46,6 @@ def smooth_process(rng: np.random.Generator, times: NDArray[np.float64], rms: fl
     for rate, phase in zip(rates, phases, strict=True):
         total += np.sin(rate * elapsed + phase)
     return total * rms * np.sqrt(2.0 / terms)
-
-
-def walk_process(rng: np.random.Generator, times: NDArray[np.float64], rms: float, correlation_s: float,
-                 shape: tuple[int, ...] = ()) -> NDArray[np.float64]:
-    """An Ornstein-Uhlenbeck process at these times, shape (time, *shape)."""
-    out = np.empty((len(times), *shape))
-    value = rms * rng.standard_normal(shape)
-    out[0] = value
-    for index in range(1, len(times)):
-        memory = np.exp(-(times[index] - times[index - 1]) / correlation_s)
-        value = memory * value + np.sqrt(1 - memory**2) * rms * rng.standard_normal(shape)
-        out[index] = value
-    return out
 
 
 def frozen_screen(rng: np.random.Generator, east_north_m: NDArray[np.float64], times: NDArray[np.float64], rms: float,

@@ -48,6 +48,8 @@ class Array:
     antennas: tuple[Antenna, ...]
     elevation_limit_deg: float = 8.0
     mount: str = "ALT-AZ"
+    beam_factor: float = 1.13
+    """FWHM of the primary beam in lambda/D."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 _FWHM_TO_SIGMA = 1 / math.sqrt(8 * math.log(2))
 _STRIDE = 16
 
-# Circularly symmetric primary beam of the VLA, P = 1 + sum_k c_k (r[arcmin] * nu[GHz])^(2k); coefficients of Perley
-# (2016), EVLA Memo 195, near the middle of each band, in units of 1e-3, 1e-7, 1e-10.
-_VLA_BEAM = {
-    "L": (-1.416, 7.384, -1.408),
-    "S": (-1.429, 7.52, -1.47),
-    "C": (-1.372, 6.940, -1.309),
-    "X": (-1.305, 6.253, -1.100),
-    "A": (-1.453, 7.589, -1.420),
-}
-
-
 @frozen
 class Coherency:
     """Coherencies S[a][b] of receptors a (antenna 1) and b (antenna 2), each of shape (row or 1, channel)."""
@@ -52,19 +41,13 @@ def phasor(phase_start: NDArray[np.float64], phase_step: NDArray[np.float64], ch
 
 
 def primary_beam(offset_rad: float, frequency_hz: NDArray[np.float64], diameter_m: float,
-                 band: str = "") -> NDArray[np.float64]:
+                 width_factor: float = 1.13) -> NDArray[np.float64]:
     """Power response of the antennas at an angle from the pointing direction, shape (channel,).
 
-    For a VLA band letter, the polynomial of EVLA Memo 195; else a Gaussian of FWHM 1.13 lambda/D (ALMA Technical
-    Handbook).
+    A Gaussian of FWHM `width_factor` lambda/D: 1.13 for ALMA (Technical Handbook), 1.02 for the VLA (42 arcmin at
+    1 GHz, Observational Status Summary).
     """
-    if band in _VLA_BEAM and diameter_m == 25.0:
-        x = (math.degrees(offset_rad) * 60 * frequency_hz / 1e9) ** 2
-        a, b, c = _VLA_BEAM[band]
-        power = 1 + a * 1e-3 * x + b * 1e-7 * x**2 + c * 1e-10 * x**3
-        # Beyond the first null the polynomial has no meaning.
-        return np.where(x < 1500, np.clip(power, 0.0, 1.0), 0.0)
-    fwhm = 1.13 * SPEED_OF_LIGHT / frequency_hz / diameter_m
+    fwhm = width_factor * SPEED_OF_LIGHT / frequency_hz / diameter_m
     return np.exp(-4 * math.log(2) * (offset_rad / fwhm) ** 2)
 
 
@@ -72,18 +55,19 @@ class SkyModel:
     """The sky of one source seen from one phase centre in one spectral window."""
 
     def __init__(self, source: Source, ra0: float, dec0: float, frequency_hz: NDArray[np.float64], *,
-                 topocentric_over_lsrk: float = 1.0, beam_diameter_m: float | None = None, beam_band: str = "") -> None:
+                 topocentric_over_lsrk: float = 1.0, beam_diameter_m: float | None = None,
+                 beam_factor: float = 1.13) -> None:
         """Args:
             ra0, dec0: phase centre (and pointing), radians.
             frequency_hz: channel centres in the frame of the data.
             topocentric_over_lsrk: nu(data frame) / nu(LSRK) for this direction and time.
-            beam_diameter_m: dish diameter of the primary beam; None for no attenuation.
+            beam_diameter_m, beam_factor: see `primary_beam`; no diameter, no attenuation.
         """
         self.frequency = np.asarray(frequency_hz, float)
         self.even = len(self.frequency) < 3 or bool(np.allclose(np.diff(self.frequency, 2), 0, atol=1.0))
         self._ra0, self._dec0 = ra0, dec0
         self._position = (math.radians(source.ra_deg), math.radians(source.dec_deg))
-        self._beam = (beam_diameter_m, beam_band)
+        self._beam = (beam_diameter_m, beam_factor)
         self.components: tuple[Component, ...] = source.components
         self.lines: tuple[Line, ...] = source.lines
         self._doppler = topocentric_over_lsrk
@@ -94,8 +78,8 @@ class SkyModel:
         return float(l), float(m), float(n1)
 
     def _attenuation(self, l: float, m: float) -> NDArray[np.float64] | float:
-        diameter, band = self._beam
-        return 1.0 if diameter is None else primary_beam(math.asin(math.hypot(l, m)), self.frequency, diameter, band)
+        diameter, factor = self._beam
+        return 1.0 if diameter is None else primary_beam(math.asin(math.hypot(l, m)), self.frequency, diameter, factor)
 
     def line_profile(self, line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(Jy per channel, LSRK velocity of the channel in m/s), both of shape (channel,)."""
