@@ -71,12 +71,12 @@ def robust_noise(values: np.ndarray) -> tuple[float, float]:
 
 def emission_mask(
     cube: np.ndarray, beam_response: np.ndarray, channels: np.ndarray, beam_px: float, least_response: float = 0.3
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, bool]:
     """Pixels (nx, ny) that hold emission or absorption, judged on the mean and the largest of the observed channels.
 
     ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
     ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
-    Where nothing is found, the inner part of the primary beam serves.
+    Where nothing is found (the second value is False) the mask is the inner part of the primary beam.
     """
     allowed = np.isfinite(beam_response) & (beam_response > least_response)
     observed = cube[:, :, channels]
@@ -95,9 +95,9 @@ def emission_mask(
         small = 1 + np.flatnonzero(sizes < max(4, 0.3 * beam_px))
         mask[np.isin(labels, small)] = False
     if mask.sum() >= 3:
-        return mask, f"{int(mask.sum())} pixels with emission"
+        return mask, True
     inner = allowed & (beam_response > 0.7)
-    return (inner if inner.any() else allowed), "no emission found: the inner primary beam"
+    return (inner if inner.any() else allowed), False
 
 
 def find(

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-import numpy as np
-
 ALTITUDE_M = 2124.0
 _WINTER_MM, _SUMMER_MM = 4.0, 12.0
 _PEAK_DAY = 213
@@ -22,20 +18,17 @@ def seasonal_pwv_mm(day_of_year: float) -> float:
     return middle + swing * math.cos(2 * math.pi * (day_of_year - _PEAK_DAY) / 365.25)
 
 
-def surface_pwv_mm(temperature_k: Sequence[float], dew_point_k: Sequence[float], scale_height_m: float = 2000.0) -> float:
-    """Precipitable water vapour in mm from temperature and dew point at the ground.
+def surface_pwv_mm(temperature_k: float | None, humidity_percent: float | None, scale_height_m: float = 2000.0) -> float:
+    """Precipitable water vapour in mm from temperature and relative humidity at the ground; NaN without them.
 
-    Vapour pressure by Magnus' formula (Alduchov & Eskridge 1996: 6.1094 hPa, 17.625, 243.04 °C), density by the gas law,
-    an exponential atmosphere above: pwv = ρ·H/ρ_water. Medians over the observation; NaN when nothing is usable.
+    Vapour pressure by Magnus' formula (Alduchov & Eskridge 1996: 6.1094 hPa, 17.625, 243.04 °C), density by the gas
+    law, an exponential atmosphere above: pwv = ρ·H/ρ_water.
     """
-    air, dew = np.asarray(temperature_k, float), np.asarray(dew_point_k, float)
-    good = np.isfinite(air) & np.isfinite(dew) & (air > 200) & (dew > 200) & (dew <= air + 0.5)
-    if not good.any():
+    if temperature_k is None or humidity_percent is None or not (200 < temperature_k < 330 and humidity_percent > 0):
         return math.nan
-    celsius = dew[good] - 273.15
-    vapour_pa = 610.94 * np.exp(17.625 * celsius / (celsius + 243.04))
-    density = vapour_pa / (461.5 * air[good])
-    return float(np.median(density) * scale_height_m)
+    celsius = temperature_k - 273.15
+    vapour_pa = humidity_percent / 100 * 610.94 * math.exp(17.625 * celsius / (celsius + 243.04))
+    return vapour_pa / (461.5 * temperature_k) * scale_height_m
 
 
 def pwv_mm(day_of_year: float, surface: float = math.nan) -> tuple[float, str]:

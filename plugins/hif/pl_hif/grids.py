@@ -1,0 +1,189 @@
+"""From measurement sets to the geometry of images: which channels, which frequencies, which data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hif.heuristics import imaging
+from pl_hif.targets import Selection
+from pl_hif.visibilities import observed_channels, uv_sample
+from pl_kernel import DataError
+from pl_kernel.ms.datatypes import DataType
+from pl_kernel.ms.model import Field, Frame, MeasurementSet, SpectralWindow
+from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
+from pl_kernel.stage_context import StageContext
+
+
+@attrs.frozen(kw_only=True)
+class Coverage:
+    """Observed channels of one field and window in one measurement set, and their centres in the image's frame.
+
+    ``first_hz`` and ``last_hz`` are the centres of the first and last observed channel in ``frame``; in between the frequency is
+    linear in the channel number.
+    """
+
+    vis: str
+    spw: int
+    seen: np.ndarray
+    first: int
+    last: int
+    first_hz: float
+    last_hz: float
+    frame: str
+    shifted: bool
+
+    @property
+    def width_hz(self) -> float:
+        """Channel width, with the sign of the axis."""
+        return (self.last_hz - self.first_hz) / max(self.last - self.first, 1)
+
+    def channels(self, low_hz: float, high_hz: float) -> tuple[int, int] | None:
+        """Channels whose centres lie within a frequency range of the image's frame, or None."""
+        if self.last == self.first:
+            return (self.first, self.last) if low_hz <= self.first_hz <= high_hz else None
+        at = sorted((self.first + (f - self.first_hz) / self.width_hz) for f in (low_hz, high_hz))
+        # A range that ends on a channel's centre includes it, in spite of rounding.
+        first, last = max(math.ceil(at[0] - 1e-6), self.first), min(math.floor(at[1] + 1e-6), self.last)
+        return (first, last) if last >= first else None
+
+
+@attrs.frozen(kw_only=True)
+class CubeGrid:
+    """The spectral axis of a cube."""
+
+    start_hz: float
+    width_hz: float
+    nchan: int
+    outframe: str
+    interpolation: str
+
+    def centres_hz(self) -> np.ndarray:
+        return self.start_hz + self.width_hz * np.arange(self.nchan)
+
+
+def coverage(ctx: StageContext, ms: MeasurementSet, field: Field, window: SpectralWindow, frame: str = "LSRK") -> Coverage:
+    """See which channels of a field hold data, and where they lie in the frame.
+
+    Raises DataError when everything is flagged.
+    """
+    seen = observed_channels(ctx, ms, [field.id], int(window.id))
+    if not seen.any():
+        raise DataError(f"All data of {field.name}, spw {window.id} in {ms.name} are flagged.")
+    first, last = (int(i) for i in np.flatnonzero(seen)[[0, -1]])
+    centres = window.centres_hz
+    if window.frame is Frame[frame]:
+        ends, shifted = (float(centres[first]), float(centres[last])), False
+    else:
+        ends, shifted = _converted(ctx, ms, field, window, first, last, frame), True
+    return Coverage(
+        vis=ms.name, spw=int(window.id), seen=seen, first=first, last=last, first_hz=ends[0], last_hz=ends[1],
+        frame=frame, shifted=shifted,
+    )  # fmt: skip
+
+
+def _converted(
+    ctx: StageContext, ms: MeasurementSet, field: Field, window: SpectralWindow, first: int, last: int, frame: str
+) -> tuple[float, float]:
+    """Centres of two channels in another frame, over the time of the observation, as CASA's imager sees them."""
+    tool: Any = ctx.casa.tool("synthesisutils")
+    try:
+        answer = tool.advisechansel(
+            msname=ms.path, getfreqrange=True, freqframe=frame, fieldid=field.id,
+            spwselection=f"{window.id}:{first}~{last}",
+        )  # fmt: skip
+    finally:
+        tool.done()
+    low, high = float(answer["freqstart"]), float(answer["freqend"])
+    half = abs(high - low) / (last - first + 1) / 2  # CASA gives the outer edges
+    low, high = min(low, high) + half, max(low, high) - half
+    return (high, low) if window.is_reversed else (low, high)
+
+
+def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:
+    """The grid of a cube: all channels that every measurement set observed.
+
+    Data that already are in the frame of the image keep their channels. Others move in frequency during the observation: one and a half
+    channels at each end are left out (reference pipeline, 2026).
+    """
+    low = max(min(c.first_hz, c.last_hz) for c in found)
+    high = min(max(c.first_hz, c.last_hz) for c in found)
+    width = max(abs(c.width_hz) for c in found)
+    if high < low:
+        raise DataError("The measurement sets have no frequency in common: no cube can be made of them.")
+    shifted = any(c.shifted for c in found) or len(found) > 1
+    margin = 1.5 * width if shifted else 0.0
+    count = int(math.floor((high - low - 2 * margin) / width + 1e-6)) + 1
+    if count < 1:
+        raise DataError("The window is too narrow for a cube.")
+    return CubeGrid(
+        start_hz=low + margin, width_hz=width, nchan=count, outframe=outframe,
+        interpolation="linear" if shifted else "nearest",
+    )  # fmt: skip
+
+
+def windows_of(ctx: StageContext, sets: Sequence[MeasurementSet], field: str) -> dict[VirtualSpw, list[MeasurementSet]]:
+    """Virtual windows in which any of the measurement sets observed a field, with those that did."""
+    virtual = VirtualSpws.of(ctx.context.measurement_sets)
+    found: dict[VirtualSpw, list[MeasurementSet]] = {}
+    for ms in sets:
+        for f in ms.fields:
+            if f.name != field:
+                continue
+            for window in ms.science_spws:
+                v = virtual.to_virtual(window.id, ms.name)
+                if v is not None and (not f.spws or int(window.id) in f.spws) and ms not in found.get(v, []):
+                    found.setdefault(v, []).append(ms)
+    return dict(sorted(found.items()))
+
+
+def selections(
+    ctx: StageContext, sets: Sequence[MeasurementSet], datatype: DataType, field: str, spws: Sequence[int],
+    channels: dict[tuple[str, int], str] | None = None,
+) -> tuple[Selection, ...]:  # fmt: skip
+    """The data of a field in some virtual windows, as CASA selects them; ``channels`` by (measurement set, window)."""
+    virtual = VirtualSpws.of(ctx.context.measurement_sets)
+    found = []
+    for ms in sets:
+        parts = []
+        for spw in spws:
+            real = virtual.to_real(VirtualSpw(spw), ms.name)
+            if real is not None:
+                text = (channels or {}).get((ms.name, int(spw)), "")
+                parts.append(f"{real}:{text}" if text else str(real))
+        fields = [f for f in ms.fields if f.name == field]
+        if parts and fields:
+            found.append(
+                Selection(
+                    vis=ms.name, path=ms.path, field=",".join(str(f.id) for f in fields), spw=",".join(parts),
+                    column="corrected" if ms.column_of(datatype) == "CORRECTED_DATA" else "data",
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def beam_arcsec(ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int], robust: float) -> float:
+    """Estimated minor axis of the synthesized beam, at the highest frequency of the windows."""
+    virtual = VirtualSpws.of(ctx.context.measurement_sets)
+    best = math.inf
+    for ms in sets:
+        real = [r for s in spws if (r := virtual.to_real(VirtualSpw(s), ms.name)) is not None]
+        ids = [f.id for f in ms.fields if f.name == field]
+        if not real or not ids:
+            continue
+        highest = max((ms.spw(int(r)) for r in real), key=lambda s: s.max_hz)
+        uv, weights = uv_sample(ctx, ms, ids, [int(highest.id)])
+        beam = imaging.beam_from_uv_arcsec(uv, weights, imaging.C_M_S / highest.centre_hz, robust)
+        best = min(best, beam) if math.isfinite(beam) else best
+    if not math.isfinite(best):
+        raise DataError(f"All data of {field} are flagged: there is nothing to image.")
+    return best
+
+
+def dish_m(sets: Sequence[MeasurementSet]) -> float:
+    """Smallest dish, which has the largest primary beam."""
+    return min(a.diameter_m for ms in sets for a in ms.antennas)

@@ -1,0 +1,198 @@
+"""Numbers of images: peak, noise, spectrum, moments. Planes are read one by one, so that large cubes fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hif.targets import CleanTarget
+
+C_KM_S = 299_792.458
+_RING = (0.2, 0.3)
+"""Noise is measured where the primary beam is between these: sky that is observed but holds little of the source."""
+
+
+@attrs.frozen(kw_only=True)
+class PlaneStatistics:
+    """Largest absolute value, and noise (1.4826·MAD, median over planes) of an image."""
+
+    peak: float
+    mad_sigma: float
+
+
+@attrs.frozen(kw_only=True)
+class ImageNumbers:
+    """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
+
+    ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane. ``spectrum`` is the
+    spectrum at the pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
+    """
+
+    peak: float
+    minimum: float
+    rms: float
+    unit: str
+    beam: tuple[float, float, float] | None
+    peak_pixel: tuple[int, int, int] = attrs.field(converter=tuple)
+    shape: tuple[int, ...] = attrs.field(converter=tuple)
+    mask_pixels: int
+    channel_rms: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    channel_peak: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    frequency_hz: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    velocity_km_s: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    spectrum: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    line_channels: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    line_velocity_km_s: tuple[float, float] | None = None
+    moment_peak: dict[str, float] = attrs.field(factory=dict)
+
+
+def planes(ctx: Any, path: str) -> Iterator[np.ndarray]:
+    """Stokes I planes of an image, (nx, ny) each; masked pixels are NaN."""
+    with ctx.casa.image(path) as image:
+        shape = [int(n) for n in image.shape()]
+        for channel in range(shape[3]):
+            blc, trc = [0, 0, 0, channel], [shape[0] - 1, shape[1] - 1, 0, channel]
+            data = image.getchunk(blc, trc).reshape(shape[0], shape[1])
+            good = image.getchunk(blc, trc, getmask=True).reshape(shape[0], shape[1])
+            yield np.where(good, data, np.nan)
+
+
+def plane_statistics(ctx: Any, path: str) -> PlaneStatistics:
+    """Peak and noise of an image; a multi-term image is judged by its first term."""
+    if not Path(path).is_dir() and Path(f"{path}.tt0").is_dir():
+        path = f"{path}.tt0"
+    peak, sigmas = 0.0, []
+    for plane in planes(ctx, path):
+        good = plane[np.isfinite(plane)]
+        if good.size == 0 or not good.any():
+            continue
+        peak = max(peak, float(np.abs(good).max()))
+        sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
+    return PlaneStatistics(peak=peak, mad_sigma=float(np.median(sigmas)) if sigmas else 0.0)
+
+
+def _path(stem: str, kind: str) -> str:
+    plain = f"{stem}.{kind}"
+    return plain if Path(plain).is_dir() else f"{stem}.{kind}.tt0"
+
+
+def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
+    """Measure a finished image."""
+    path = _path(stem, "image")
+    with ctx.casa.image(path) as image:
+        unit, beam = str(image.brightnessunit()), _beam(image)
+        shape = tuple(int(n) for n in image.shape())
+        frequency = _frequencies(image, shape[3])
+    masked = Path(f"{stem}.mask").is_dir()
+    masks: Iterator[np.ndarray | None] = planes(ctx, f"{stem}.mask") if masked else iter([None] * shape[3])
+    mask_pixels = 0
+    peaks, lows, noises, where = [], [], [], []
+    for plane, response, mask in zip(planes(ctx, path), planes(ctx, _path(stem, "pb")), masks, strict=True):
+        inside = np.zeros(plane.shape, bool) if mask is None else np.nan_to_num(mask) > 0.5
+        mask_pixels = max(mask_pixels, int(inside.sum()))
+        good = np.isfinite(plane)
+        ring = good & (response > _RING[0]) & (response < _RING[1]) & ~inside
+        if ring.sum() < 50:  # a small image may end inside the ring
+            ring = good & ~inside
+        noises.append(_clipped_rms(plane[ring]))
+        allowed = good & (np.nan_to_num(response) > _RING[1]) if target.intent == "TARGET" else good
+        flat = np.where(allowed, plane, -np.inf)
+        spot = int(np.argmax(flat))
+        where.append(np.unravel_index(spot, plane.shape))
+        peaks.append(float(flat.ravel()[spot]) if allowed.any() else 0.0)
+        lows.append(float(np.min(plane[allowed])) if allowed.any() else 0.0)
+    quiet = _line_free(frequency, target)
+    usable = [n for n, q in zip(noises, quiet, strict=True) if q and n > 0] or [n for n in noises if n > 0]
+    rms = float(np.median(usable)) if usable else float("nan")
+    channel = int(np.argmax(peaks))
+    x, y = (int(v) for v in where[channel])
+    spectrum = [float(p[x, y]) for p in planes(ctx, path)] if shape[3] > 1 else []
+    velocity = [C_KM_S * (1 - f / target.restfreq_hz) for f in frequency] if target.restfreq_hz and shape[3] > 1 else []
+    loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
+    return ImageNumbers(
+        peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
+        mask_pixels=mask_pixels, channel_rms=noises if shape[3] > 1 else (), channel_peak=peaks if shape[3] > 1 else (),
+        frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
+        line_velocity_km_s=_span(velocity, loud),
+    )  # fmt: skip
+
+
+def _span(velocity: list[float], channels: list[int]) -> tuple[float, float] | None:
+    if not velocity or not channels:
+        return None
+    values = [velocity[i] for i in channels]
+    return min(values), max(values)
+
+
+def _line_free(frequency: list[float], target: CleanTarget) -> list[bool]:
+    """Planes inside the continuum ranges; all, when none are known."""
+    if not target.continuum or len(frequency) < 2:
+        return [True] * len(frequency)
+    return [any(low <= f <= high for low, high in target.continuum) for f in frequency]
+
+
+def _clipped_rms(values: np.ndarray) -> float:
+    """Standard deviation after five rounds of clipping at 5 sigma."""
+    x = values[np.isfinite(values)]
+    for _ in range(5):
+        if x.size < 2:
+            return 0.0
+        sigma = float(x.std())
+        keep = np.abs(x - x.mean()) <= 5 * sigma
+        if keep.all():
+            break
+        x = x[keep]
+    return float(x.std()) if x.size > 1 else 0.0
+
+
+def _beam(image: Any) -> tuple[float, float, float] | None:
+    beam = image.restoringbeam()
+    if "beams" in beam:
+        beam = next(iter(next(iter(beam["beams"].values())).values()))
+    if "major" not in beam:
+        return None
+    scale = {"arcsec": 1.0, "deg": 3600.0, "rad": 206264.806}
+    return (
+        float(beam["major"]["value"]) * scale[beam["major"]["unit"]],
+        float(beam["minor"]["value"]) * scale[beam["minor"]["unit"]],
+        float(beam["positionangle"]["value"]),
+    )
+
+
+def _frequencies(image: Any, count: int) -> list[float]:
+    system = image.coordsys()
+    try:
+        reference = np.atleast_1d(system.referencevalue("n", "spectral")["numeric"])[0]
+        step = np.atleast_1d(system.increment("n", "spectral")["numeric"])[0]
+        pixel = np.atleast_1d(system.referencepixel("spectral")["numeric"])[0]
+    finally:
+        system.done()
+    return [float(reference + (i - pixel) * step) for i in range(count)]
+
+
+def moments(ctx: Any, stem: str, target: CleanTarget, numbers: ImageNumbers) -> dict[str, str]:
+    """Moment images over the line channels: 0, and 1 above 5 rms, and 8 (peak) over all channels."""
+    made = {}
+    image = f"{stem}.image"
+    for kind, arguments in (
+        ("mom8", {"moments": [8]}),
+        ("mom0", {"moments": [0]}),
+        ("mom1", {"moments": [1], "excludepix": [-1e9, 5 * numbers.rms]}),
+    ):
+        if kind != "mom8":
+            if not numbers.line_channels:
+                continue
+            # The planes with a line, and two more on each side, so that faint wings count.
+            first = max(min(numbers.line_channels) - 2, 0)
+            last = min(max(numbers.line_channels) + 2, numbers.shape[3] - 1)
+            arguments = {**arguments, "chans": f"{first}~{last}"}
+        path = f"{stem}.{kind}"
+        ctx.files.rmtree(path)
+        ctx.casa.immoments(imagename=image, axis="spectral", outfile=path, **arguments)
+        if Path(path).is_dir():
+            made[kind] = path
+    return made

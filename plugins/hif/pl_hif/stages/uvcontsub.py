@@ -1,0 +1,135 @@
+"""Subtract the continuum from the visibilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from pl_hif.targets import CONTINUUM, ContinuumRecord, channel_text
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.effects import AddMeasurementSet
+from pl_kernel.ms.datatypes import DataType, of_first_type
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.reader import read_measurement_set
+from pl_kernel.serialize import from_json
+from pl_kernel.stage_context import StageContext
+
+TYPES = (
+    DataType.SELFCAL_CONTLINE_SCIENCE, DataType.REGCAL_CONTLINE_SCIENCE, DataType.REGCAL_CONTLINE_ALL,
+)  # fmt: skip
+
+
+class UvcontsubInputs(Inputs):
+    field: str = param("", doc="Fields to subtract from, as a CASA selection; default all with the intent.")
+    intent: str = param("TARGET", doc="Intent of the fields.")
+    fitorder: int | None = param(
+        None, doc="Order of the fit; default 1, or 0 where the continuum is too narrow for a slope.", minimum=0
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Subtraction:
+    """What was fitted in one window of one field; ``channels`` is CASA's text, empty meaning the whole window."""
+
+    vis: str
+    outputvis: str
+    field: str
+    spw: int
+    channels: str
+    order: int
+    reason: str
+
+
+class UvcontsubResult(Result):
+    """Fits by field and window, and the new measurement sets by the name of the old."""
+
+    subtractions: tuple[Subtraction, ...]
+    outputs: dict[str, str]
+
+
+class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
+    """Subtract the continuum from the visibilities.
+
+    A polynomial in frequency is fitted to the continuum channels that hif_findcont found, for every baseline and integration, and
+    subtracted (CASA uvcontsub). The order is 1; it is 0 where the continuum covers less than 5 % of the window, or
+    spans less than a third of it (reference pipeline, 2026). The line data are a new measurement set of type REGCAL_LINE_SCIENCE.
+
+    A window in which no continuum was found is refused here: the reference fits all of its channels, lines included.
+    """
+
+    name = "hif_uvcontsub"
+    topic = "imaging"
+
+    def run(self, ctx: StageContext, inputs: UvcontsubInputs) -> UvcontsubResult:
+        datatype, sets = of_first_type(ctx.measurement_sets(inputs.vis), TYPES)
+        if datatype is None:
+            raise PlError("There are no calibrated data to subtract a continuum from: run hif_applycal first.")
+        records = {k: from_json(v, ContinuumRecord) for k, v in ctx.value(CONTINUUM, {}).items()}
+        if not records:
+            raise PlError("Nobody knows the continuum channels yet: run hif_findcont before hif_uvcontsub.")
+        found: list[Subtraction] = []
+        outputs: dict[str, str] = {}
+        added = []
+        for ms in sets:
+            parts = _fits(ms, records, inputs)
+            if not parts:
+                ctx.log.warning(f"{ms.name} has no field with known continuum.")
+                continue
+            output = f"{ms.stem}_line.ms"
+            column = "corrected" if ms.column_of(datatype) == "CORRECTED_DATA" else "data"
+            ctx.files.rmtree(output)
+            ctx.casa.uvcontsub(
+                vis=ms.path, outputvis=output, field=",".join(dict.fromkeys(str(ms.field(p.field).id) for p in parts)),
+                spw=",".join(dict.fromkeys(str(p.spw) for p in parts)), datacolumn=column, fitspec=_fitspec(ms, parts),
+            )  # fmt: skip
+            if not Path(output).is_dir():
+                raise PlError(f"CASA wrote no continuum-subtracted data of {ms.name}; its log says why.")
+            line = read_measurement_set(
+                ctx.work / output, ctx.telescopes, name=output, session=ms.session, relative_to=ctx.work,
+                open_table=ctx.casa.table,
+            )  # fmt: skip
+            # uvcontsub renumbers neither fields nor windows, and copies no intents where the data have none.
+            if ms.intents_from == "rules":
+                line = line.with_intents({f.id: ms.field(f.id).intents for f in line.fields})
+            line = attrs.evolve(line, data_types=(), origin=ms.name)
+            added.append(AddMeasurementSet(line.with_data_type("DATA", DataType.REGCAL_LINE_SCIENCE)))
+            outputs[ms.name] = output
+            found += [attrs.evolve(p, outputvis=output) for p in parts]
+        return UvcontsubResult(subtractions=tuple(found), outputs=outputs, effects=tuple(added))
+
+
+def _fits(ms: MeasurementSet, records: dict[str, ContinuumRecord], inputs: UvcontsubInputs) -> list[Subtraction]:
+    wanted = set(ms.field_ids(inputs.field)) if inputs.field else {f.id for f in ms.fields}
+    parts = []
+    for field in ms.fields_with_intent(inputs.intent):
+        if field.id not in wanted:
+            continue
+        for record in records.values():
+            if record.field != field.name:
+                continue
+            channels = record.channels.get(ms.name, ())
+            if not channels:
+                raise PlError(
+                    f"hif_findcont found no continuum of {field.name} in spw {record.spw}; give the channels by hand"
+                    " or leave this field out with the parameter field."
+                )
+            order = record.fit_order if inputs.fitorder is None else inputs.fitorder
+            reason = "given by the user" if inputs.fitorder is not None else (
+                "the continuum is too narrow for a slope" if record.fit_order == 0 else "the continuum can hold a slope"
+            )  # fmt: skip
+            parts.append(
+                Subtraction(
+                    vis=ms.name, outputvis="", field=field.name, spw=record.spw,
+                    channels="" if record.all_continuum else channel_text(channels), order=order, reason=reason,
+                )
+            )  # fmt: skip
+    return parts
+
+
+def _fitspec(ms: MeasurementSet, parts: list[Subtraction]) -> dict[str, dict[str, dict[str, object]]]:
+    """CASA's nested form: field id → spw → channels and order."""
+    spec: dict[str, dict[str, dict[str, object]]] = {}
+    for p in parts:
+        spec.setdefault(str(ms.field(p.field).id), {})[str(p.spw)] = {"chan": p.channels, "fitorder": p.order}
+    return spec

@@ -1,0 +1,214 @@
+"""Write images, calibration, flags and scripts as products."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import attrs
+
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.context import ImageRecord, ProductRecord
+from pl_kernel.effects import AddProduct
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.selection import clean_file_name
+from pl_kernel.serialize import write_bytes_atomically
+from pl_kernel.stage import ItemFailure
+from pl_kernel.stage_context import StageContext
+
+FITS_KINDS = ("image", "pbcor", "pb", "mask", "mom0", "mom1", "mom8", "alpha", "alpha.error")
+"""Kinds of images that are delivered; residual, psf and model stay in the work folder."""
+_FLAG_VERSION = "Pipeline_Final"
+
+
+class ExportdataInputs(Inputs):
+    images: bool = param(True, doc="Write the images as FITS.")
+    exportcalprods: bool = param(True, doc="Write calibration tables, flags and what was applied.")
+    exportmses: bool = param(False, doc="Write the calibrated measurement sets as archives.")
+
+
+@attrs.frozen(kw_only=True)
+class Exported:
+    """One product: what was wanted, and what became of it."""
+
+    kind: str
+    name: str
+    source: str
+    size_bytes: int
+    doc: str = ""
+
+
+class ExportdataResult(Result):
+    """The products; ``expected`` counts, by kind, what the parameters ask for."""
+
+    products: tuple[Exported, ...]
+    expected: dict[str, int]
+    manifest: str
+
+
+class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
+    """Write images, calibration, flags and scripts as products.
+
+    FITS files of images, primary beams, masks and moments; per measurement set an archive with its final flags and a text of what was
+    applied to what; per session an archive with the caltables; a manifest with sizes and checksums. File names follow the observatory's:
+    stage numbers are left out of image names.
+
+    Everything is also restorable: the text of applied calibration and the archives of tables and flags are all that a restore needs.
+    """
+
+    name = "hifv_exportdata"
+    topic = "misc"
+
+    def run(self, ctx: StageContext, inputs: ExportdataInputs) -> ExportdataResult:
+        ctx.products.mkdir(parents=True, exist_ok=True)
+        made: list[Exported] = []
+        failures: list[ItemFailure] = []
+        expected: dict[str, int] = {}
+        sets = [ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin]
+        stem = clean_file_name(ctx.context.recipe_name or ctx.context.run_name)
+        if inputs.images:
+            wanted = [i for i in ctx.context.images if i.kind in FITS_KINDS]
+            expected["fits"] = len(wanted)
+            for count, image in enumerate(wanted, 1):
+                try:
+                    made.append(_fits(ctx, image))
+                except PlError as error:
+                    failures.append(ItemFailure(image.name, error.sentence))
+                    ctx.log.error(f"{image.name} could not be written as FITS: {error.sentence}")
+                ctx.progress(count, len(wanted), image.name)
+        if inputs.exportcalprods:
+            expected |= {"flags": len(sets), "applied": len(sets), "caltables": len({ms.session for ms in sets})}
+            for ms in sets:
+                made.append(_flags(ctx, ms))
+                made.append(_applied(ctx, ms))
+            for session in dict.fromkeys(ms.session for ms in sets):
+                tables = _tables(ctx, [ms for ms in sets if ms.session == session])
+                if tables:
+                    path = ctx.products / f"{stem}.{clean_file_name(session)}.caltables.tgz"
+                    made.append(_archive(path, "caltables", tables, session, f"{len(tables)} caltables"))
+        if inputs.exportmses:
+            expected["ms"] = len(sets)
+            made += [
+                _archive(ctx.products / f"{ms.stem}.ms.tgz", "ms", [Path(ms.path)], ms.name, "calibrated data")
+                for ms in sets
+            ]
+        manifest = _manifest(ctx, stem, sets, made)
+        made.append(manifest)
+        expected["manifest"] = 1
+        effects = tuple(
+            AddProduct(
+                ProductRecord(
+                    name=p.name, kind=p.kind, source=p.source, stage=self.name, size_bytes=p.size_bytes, doc=p.doc
+                )
+            )
+            for p in made
+        )
+        return ExportdataResult(
+            products=tuple(made), expected=expected, manifest=manifest.name, failures=tuple(failures), effects=effects
+        )
+
+
+def _fits(ctx: StageContext, image: ImageRecord) -> Exported:
+    parts = [p for p in image.name.split(".") if not (p.startswith("s") and p[1:].isdigit())]
+    path = ctx.products / (".".join(parts) + ".fits")
+    # A relative name keeps the recorded command valid in another folder.
+    relative = path if not path.is_relative_to(ctx.work.parent) else Path("..") / path.relative_to(ctx.work.parent)
+    ctx.casa.exportfits(
+        imagename=image.name, fitsimage=str(relative), velocity=False, bitpix=-32, dropstokes=False, stokeslast=True,
+        overwrite=True,
+    )  # fmt: skip
+    return Exported(
+        kind="fits", name=path.name, source=image.name, size_bytes=path.stat().st_size,
+        doc=f"{image.kind} of {image.field}, spw {','.join(map(str, image.spws))}, {image.specmode}",
+    )  # fmt: skip
+
+
+def _flags(ctx: StageContext, ms: MeasurementSet) -> Exported:
+    """Save the flags as they are now, and archive that version with its list."""
+    ctx.casa.flagmanager(vis=ms.path, mode="save", versionname=_FLAG_VERSION, comment="flags at the end of the run")
+    folder = Path(f"{ms.path}.flagversions")
+    version = folder / f"flags.{_FLAG_VERSION}"
+    if not version.is_dir():
+        raise PlError(f"CASA saved no flags of {ms.name}; its log says why.")
+    listing = ctx.stage_dir / "FLAG_VERSION_LIST"
+    listing.write_text(f"{_FLAG_VERSION} : flags at the end of the run\n", encoding="utf-8")
+    path = ctx.products / f"{ms.stem}.flagversions.tgz"
+    inside = folder.name
+    with tarfile.open(path, "w:gz", compresslevel=6) as archive:
+        archive.add(version, f"{inside}/{version.name}")
+        archive.add(listing, f"{inside}/FLAG_VERSION_LIST")
+    return Exported(
+        kind="flags", name=path.name, source=ms.name, size_bytes=path.stat().st_size, doc=f"flag version {_FLAG_VERSION}"
+    )
+
+
+def _applied(ctx: StageContext, ms: MeasurementSet) -> Exported:
+    path = ctx.products / f"{ms.stem}.calapply.txt"
+    text = ctx.calibration.export_text([ms], state="applied")
+    write_bytes_atomically(path, text.encode())
+    return Exported(
+        kind="applied", name=path.name, source=ms.name, size_bytes=path.stat().st_size,
+        doc=f"{len(text.splitlines())} groups of data and their tables",
+    )  # fmt: skip
+
+
+def _tables(ctx: StageContext, sets: Iterable[MeasurementSet]) -> list[Path]:
+    """Caltables that are applied or active for these measurement sets, in the order of application."""
+    names = [
+        c.gaintable
+        for ms in sets
+        for state in ("applied", "active")
+        for group in ctx.calibration.merged(ms, state=state)
+        for c in group.calfroms
+    ]
+    return [Path(n) for n in dict.fromkeys(names) if Path(n).is_dir()]
+
+
+def _archive(path: Path, kind: str, members: Iterable[Path], source: str, doc: str) -> Exported:
+    with tarfile.open(path, "w:gz", compresslevel=6) as archive:
+        for member in members:
+            archive.add(member, member.name, filter=_without_locks)
+    return Exported(kind=kind, name=path.name, source=source, size_bytes=path.stat().st_size, doc=doc)
+
+
+def _without_locks(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if entry.name.endswith("table.lock") else entry
+
+
+def _manifest(ctx: StageContext, stem: str, sets: list[MeasurementSet], made: list[Exported]) -> Exported:
+    """The list of products in the observatories' form, with sizes and SHA-256 checksums."""
+    root = ElementTree.Element("piperesults", name=ctx.context.run_name)
+    ElementTree.SubElement(root, "procedure_name", name=ctx.context.recipe_name or "stage by stage")
+    ous = ElementTree.SubElement(root, "ous", name=stem)
+    by_session: dict[str, ElementTree.Element] = {}
+    for ms in sets:
+        session = by_session.setdefault(ms.session, ElementTree.SubElement(ous, "session", name=ms.session))
+        entry = ElementTree.SubElement(session, "asdm", name=ms.name)
+        for product in made:
+            if product.source == ms.name:
+                tag = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms"}[product.kind]
+                ElementTree.SubElement(entry, tag, _attributes(ctx, product))
+    for product in made:
+        if product.kind == "caltables":
+            ElementTree.SubElement(by_session[product.source], "caltables", _attributes(ctx, product))
+        if product.kind == "fits":
+            ElementTree.SubElement(ous, "image", {**_attributes(ctx, product), "imagetype": product.doc})
+    for script in ("casa_commands.py", "run.json"):
+        ElementTree.SubElement(ous, "script", name=script)
+    ElementTree.indent(root)
+    path = ctx.products / f"{stem}.pipeline_manifest.xml"
+    write_bytes_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+    return Exported(
+        kind="manifest", name=path.name, source="", size_bytes=path.stat().st_size, doc=f"list of {len(made)} products"
+    )
+
+
+def _attributes(ctx: StageContext, product: Exported) -> dict[str, str]:
+    digest = hashlib.sha256()
+    with (ctx.products / product.name).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"name": product.name, "bytes": str(product.size_bytes), "sha256": digest.hexdigest()}

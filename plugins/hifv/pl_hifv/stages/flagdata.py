@@ -1,0 +1,183 @@
+"""Flag what is known to be bad before looking at the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from pl_hif import flags
+from pl_hif.flags import FlagCounts
+from pl_hifv.heuristics import flagging
+from pl_hifv.heuristics.bands import is_line_window
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.stage_context import StageContext
+
+AGENTS = ("before", "clip", "online", "shadow", "template", "autocorr", "scans", "edgespw", "quack")
+"""Order in which the agents work and are shown; "before" is what came with the data."""
+
+
+class FlagdataInputs(Inputs):
+    autocorr: bool = param(True, doc="Flag autocorrelations.")
+    clip: bool = param(True, doc="Flag visibilities that are exactly zero (the correlator's word for missing).")
+    shadow: bool = param(True, doc="Flag antennas that stand in the shadow of another.")
+    quack: bool = param(True, doc="Flag the beginning of scans, while antennas are still moving.")
+    edgespw: bool = param(True, doc="Flag the edge channels of spectral windows.")
+    fracspw: float = param(0.05, doc="Fraction of channels to flag at each edge.", minimum=0.0, maximum=0.5)
+    scannumber: str = param("", doc="Scans to flag entirely, as a CASA selection.")
+    online: bool = param(True, doc="Apply the observatory's flags, when there is a file of them.")
+    fileonline: str | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
+    template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
+    filetemplate: str | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
+    tbuff: float = param(0.0, unit="s", doc="Widen online flags by this time at both ends.", minimum=0.0)
+
+
+@attrs.frozen(kw_only=True)
+class MsFlags:
+    """What happened to one measurement set: counts before and after each agent, and the commands."""
+
+    vis: str
+    counts: tuple[FlagCounts, ...] = attrs.field(converter=tuple)
+    commands: dict[str, tuple[str, ...]]
+    reasons: dict[str, str] = attrs.field(factory=dict)
+    line_spws: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    edge_channels: dict[str, int] = attrs.field(factory=dict)
+
+    def newly(self, agent: str) -> float:
+        """Fraction of all data that this agent flagged; agents that did not run flagged nothing."""
+        names = [c.name for c in self.counts]
+        if agent not in names:
+            return 0.0
+        i = names.index(agent)
+        here = self.counts[i]
+        before = self.counts[i - 1].flagged if i else 0.0
+        return (here.flagged - before) / here.total if here.total else 0.0
+
+
+class FlagdataResult(Result):
+    """Flag counts of every measurement set."""
+
+    sets: tuple[MsFlags, ...]
+
+
+class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
+    """Flag what is known to be bad before looking at the data.
+
+    In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags, shadowed
+    antennas, the user's template, autocorrelations, named scans, edge channels, the beginning of scans.
+
+    Edges: max(1, int(fracspw·channels)) channels on both sides of each window. Beginning of scans: see
+    `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none. Agents, their order
+    and the default of 5 % are the reference pipeline's (2026), which counts a file of flags that is asked for and absent as a warning only;
+    here a file that was *named* and is absent is refused.
+    """
+
+    name = "hifv_flagdata"
+    topic = "flagging"
+    mutates = frozenset({"flags"})
+
+    def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:
+        for given in (inputs.fileonline, inputs.filetemplate):
+            if given and not Path(given).is_file():
+                raise PlError(f"There is no file of flags {given}; leave the parameter unset if there is none to apply.")
+
+    def run(self, ctx: StageContext, inputs: FlagdataInputs) -> FlagdataResult:
+        return FlagdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
+
+    def _one(self, ctx: StageContext, ms: MeasurementSet, inputs: FlagdataInputs) -> MsFlags:
+        commands, reasons = _commands(ms, inputs)
+        lines = ["mode='summary' name='before'"]
+        for agent in AGENTS:
+            if commands.get(agent):
+                lines += [*commands[agent], f"mode='summary' name='{agent}'"]
+        report = ctx.casa.flagdata(
+            vis=ms.path, mode="list", inpfile=lines, action="apply", tbuff=inputs.tbuff, savepars=False, flagbackup=False
+        )
+        counted = flags.list_counts(report or {})
+        if not counted:
+            raise PlError(f"CASA gave no flag counts for {ms.name}; its log tells whether it can read the data.")
+        edges = {
+            str(s.id): len(flagging.edge_channels(s.n_channels, inputs.fracspw)) // 2 for s in ms.science_spws
+        } if inputs.edgespw else {}  # fmt: skip
+        line_spws = [
+            str(s.id) for s in ms.science_spws if is_line_window(s.band, s.min_hz, s.bandwidth_hz, s.n_channels)
+        ]
+        return MsFlags(
+            vis=ms.name, counts=counted, commands={k: tuple(v) for k, v in commands.items()}, reasons=reasons,
+            line_spws=line_spws, edge_channels=edges,
+        )  # fmt: skip
+
+
+def _commands(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The command lines of every agent that has something to do, and why those that have not do nothing."""
+    done: dict[str, list[str]] = {}
+    why: dict[str, str] = {}
+    if inputs.clip:
+        done["clip"] = ["mode='clip' correlation='ABS_ALL' clipzeros=True reason='clip'"]
+    for agent, wanted, given, ending in (
+        ("online", inputs.online, inputs.fileonline, "flagonline.txt"),
+        ("template", inputs.template, inputs.filetemplate, "flagtemplate.txt"),
+    ):
+        path = Path(given or f"{ms.stem}.{ending}")
+        if wanted and path.is_file():
+            done[agent] = _read_commands(path)
+            why[agent] = f"{len(done[agent])} commands of {path.name}"
+        elif wanted:
+            why[agent] = f"there is no {path.name}"
+    if inputs.shadow:
+        done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
+    if inputs.autocorr:
+        done["autocorr"] = ["mode='manual' autocorr=True reason='autocorr'"]
+    if inputs.scannumber:
+        done["scans"] = [f"mode='manual' scan='{inputs.scannumber}' reason='scans'"]
+    if inputs.edgespw:
+        selection = flagging.edge_selection([(int(s.id), s.n_channels) for s in ms.science_spws], inputs.fracspw)
+        if selection:
+            done["edgespw"] = [f"mode='manual' spw='{selection}' reason='edgespw'"]
+            why["edgespw"] = f"channels {selection}"
+        else:
+            why["edgespw"] = "no window has enough channels"
+    if inputs.quack:
+        interval, scans, reason = flagging.quack(_timings(ms), _dump_s(ms))
+        why["quack"] = reason
+        if scans:
+            listed = ",".join(str(s) for s in scans)
+            done["quack"] = [
+                f"mode='quack' scan='{listed}' quackmode='beg' quackinterval={interval:.3f} quackincrement=False"
+                " reason='quack'"
+            ]
+    return done, why
+
+
+def _timings(ms: MeasurementSet) -> list[flagging.ScanTiming]:
+    dump = _dump_s(ms)
+    return [
+        flagging.ScanTiming(
+            id=s.id, field=s.field_ids[0] if s.field_ids else -1, spws=tuple(int(w) for w in s.spw_ids),
+            integrations=max(1, round(s.duration_s / dump)) if dump > 0 else 1,
+        )
+        for s in sorted(ms.scans, key=lambda s: s.start)
+    ]  # fmt: skip
+
+
+def _dump_s(ms: MeasurementSet) -> float:
+    """Longest integration of the science windows, in seconds."""
+    wanted = {int(i) for i in ms.science_spw_ids}
+    return max((v for s in ms.scans for w, v in s.interval_s.items() if int(w) in wanted), default=0.0)
+
+
+def _read_commands(path: Path) -> list[str]:
+    """Commands of a file of flags: one a line, comments and blank lines left out.
+
+    Raises PlError for a line that is no flag command: such a file would be applied in part.
+    """
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if "=" not in text:
+            raise PlError(f"Line {number} of {path} is no flag command: '{text[:60]}'.")
+        found.append(text)
+    return found

@@ -1,0 +1,147 @@
+"""Import VLA data and learn what each scan is for."""
+
+from __future__ import annotations
+
+import attrs
+
+from pl_hif.heuristics.intents import FieldFacts, IntentDecision, ScanFacts, StandardFacts, infer
+from pl_hifv.heuristics.bands import is_line_window
+from pl_hifv.telescopes import strength
+from pl_kernel import Result, Stage, param
+from pl_kernel.common.importing import Imported, ImportInputs, import_data
+from pl_kernel.effects import AddMeasurementSet
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.stage_context import StageContext
+
+
+class ImportdataInputs(ImportInputs):
+    infer_intents: bool = param(
+        True, doc="Infer what fields were observed for, when neither the data nor the user say it."
+    )
+
+
+@attrs.frozen(kw_only=True)
+class SpwKind:
+    """Whether a window was set up for lines or for continuum."""
+
+    vis: str
+    spw: int
+    band: str
+    line: bool
+    channels: int
+    channel_khz: float
+    centre_hz: float
+    bandwidth_hz: float
+
+
+@attrs.frozen(kw_only=True)
+class IntentSource:
+    """Where the intents of a measurement set come from: data, user, inferred, or nowhere."""
+
+    vis: str
+    source: str
+    decisions: tuple[IntentDecision, ...] = attrs.field(default=(), converter=tuple)
+    doubts: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+
+
+class ImportdataResult(Result):
+    """The data sets that are now part of the run, and what is known of them."""
+
+    imported: tuple[Imported, ...]
+    intents: tuple[IntentSource, ...]
+    spws: tuple[SpwKind, ...]
+    missing_scans: dict[str, tuple[int, ...]]
+    has_history: dict[str, bool] = attrs.field(factory=dict)
+
+
+class Importdata(Stage[ImportdataInputs, ImportdataResult]):
+    """Import VLA data and learn what each scan is for.
+
+    Measurement sets get a working copy, UVFITS is converted. Intents come from the data; failing that from the user's rules; failing
+    that they are inferred: a field at the position of a standard calibrator sets the flux scale, the strongest of them the
+    bandpass, fields that alternate with another one calibrate its phases, the rest are targets. Every decision
+    is listed with its reason. Each window is classified as line or continuum by its band, width and channels.
+
+    Rules given by the user win over what the data say: observers make mistakes. The reference pipeline needs intents in the data and
+    cannot begin without; its line and continuum rules (2026) are used unchanged.
+    """
+
+    name = "hifv_importdata"
+    topic = "dataset"
+    takes_data = True
+
+    def run(self, ctx: StageContext, inputs: ImportdataInputs) -> ImportdataResult:
+        imported, sources, kinds = [], [], []
+        missing: dict[str, tuple[int, ...]] = {}
+        for item in import_data(ctx, inputs):
+            ms, source = self._with_intents(ctx, item, inputs.infer_intents)
+            imported.append(attrs.evolve(item, ms=ms))
+            sources.append(source)
+            kinds += _kinds(ms)
+            present = {s.id for s in ms.scans}
+            missing[ms.name] = tuple(i for i in range(1, max(present, default=0) + 1) if i not in present)
+        return ImportdataResult(
+            imported=tuple(imported), intents=tuple(sources), spws=tuple(kinds), missing_scans=missing,
+            has_history={
+                i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
+                for i in imported
+            },
+            effects=tuple(AddMeasurementSet(i.ms) for i in imported),
+        )  # fmt: skip
+
+    def _with_intents(self, ctx: StageContext, item: Imported, wanted: bool) -> tuple[MeasurementSet, IntentSource]:
+        ms = item.ms
+        if item.rules:
+            return ms, IntentSource(vis=ms.name, source="user", decisions=_stated(ms, "The user's rules say so."))
+        if ms.intents:
+            words = "the scans" if ms.intents_from == "state" else "the source types"
+            return ms, IntentSource(vis=ms.name, source="data", decisions=_stated(ms, f"The data say so, in {words}."))
+        if not wanted:
+            ctx.log.warning(f"{ms.name} carries no intents, and inferring them is switched off.")
+            return ms, IntentSource(vis=ms.name, source="none")
+        decisions, doubts = infer(*_facts(ctx, ms))
+        for doubt in doubts:
+            ctx.log.warning(f"{ms.name}: {doubt}")
+        for decision in decisions:
+            ctx.log.info(f"{ms.name}: {decision.field_name} is {', '.join(decision.intents)}. {decision.reason}")
+        ms = ms.with_intents({d.field: d.intents for d in decisions})
+        return ms, IntentSource(vis=ms.name, source="inferred", decisions=decisions, doubts=doubts)
+
+
+def _facts(ctx: StageContext, ms: MeasurementSet) -> tuple[list[FieldFacts], list[ScanFacts], list[StandardFacts]]:
+    """What the inference looks at."""
+    frequency = ms.science_spws[0].centre_hz if ms.science_spws else 1.4e9
+    fields = [FieldFacts(id=f.id, name=f.name, ra_rad=f.ra_rad, dec_rad=f.dec_rad) for f in ms.fields]
+    scans = [
+        ScanFacts(
+            id=s.id, field=s.field_ids[0], start_s=(s.start - ms.start).total_seconds(),
+            end_s=(s.end - ms.start).total_seconds(),
+        )
+        for s in ms.scans
+        if s.field_ids
+    ]  # fmt: skip
+    standards = [
+        StandardFacts(name=c.name, ra_rad=c.ra_rad, dec_rad=c.dec_rad, strength=strength(c.name, frequency))
+        for c in ctx.telescope(ms).calibrators
+        if c.ra_rad is not None and c.dec_rad is not None
+    ]
+    return fields, scans, standards
+
+
+def _stated(ms: MeasurementSet, reason: str) -> list[IntentDecision]:
+    return [
+        IntentDecision(field=f.id, field_name=f.name, intents=tuple(sorted(f.intents)), reason=reason)
+        for f in ms.fields
+        if f.intents
+    ]
+
+
+def _kinds(ms: MeasurementSet) -> list[SpwKind]:
+    return [
+        SpwKind(
+            vis=ms.name, spw=int(s.id), band=s.band, channels=s.n_channels, channel_khz=s.channel_width_hz / 1e3,
+            line=is_line_window(s.band, s.min_hz, s.bandwidth_hz, s.n_channels), centre_hz=s.centre_hz,
+            bandwidth_hz=s.bandwidth_hz,
+        )
+        for s in ms.science_spws
+    ]  # fmt: skip

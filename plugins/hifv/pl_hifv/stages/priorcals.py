@@ -1,0 +1,251 @@
+"""Make the calibrations known before any solving."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from pl_hifv.heuristics import opacity
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.calibration import CalApplication, CalFrom, CalTo
+from pl_kernel.effects import RegisterCalibration
+from pl_kernel.ms.model import MeasurementSet, SpectralWindow
+from pl_kernel.stage_context import StageContext
+
+REQUANTIZER_FROM = datetime(2011, 2, 24, tzinfo=UTC)
+"""The WIDAR correlator's requantizer gains are recorded since then (MJD 55616)."""
+
+
+class PriorcalsInputs(Inputs):
+    apply_gaincurves: bool = param(True, doc="Correct for the dishes' efficiency and its change with elevation.")
+    apply_opcal: bool = param(True, doc="Correct for the opacity of the air.")
+    apply_rqcal: bool = param(True, doc="Correct for the requantizer's gains, where they are recorded.")
+    apply_antpos: bool = param(True, doc="Correct antenna positions, when there is a file of offsets.")
+    antposfile: str | None = param(
+        None, doc="File of antenna offsets with columns ms, antenna, xoffset, yoffset, zoffset (ITRF, m) and comment."
+    )
+    pwv: float | None = param(None, unit="mm", doc="Water above the array; default from weather data and season.")
+
+
+@attrs.frozen(kw_only=True)
+class Prior:
+    """One kind of prior calibration of one measurement set: a caltable, or why there is none.
+
+    ``expected`` tells a table that should exist and does not from one that does not apply to these data.
+    """
+
+    vis: str
+    kind: str
+    caltable: str = ""
+    reason: str = ""
+    expected: bool = False
+    registered: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Opacity:
+    """Zenith opacity of one window, in nepers."""
+
+    vis: str
+    spw: int
+    frequency_hz: float
+    tau: float
+
+
+@attrs.frozen(kw_only=True)
+class AntennaOffset:
+    """Correction of an antenna's position, in metres (ITRF)."""
+
+    vis: str
+    antenna: str
+    offset_m: tuple[float, float, float] = attrs.field(converter=tuple)
+
+
+class PriorcalsResult(Result):
+    """What was made, what was skipped and why."""
+
+    priors: tuple[Prior, ...]
+    opacities: tuple[Opacity, ...] = ()
+    offsets: tuple[AntennaOffset, ...] = ()
+    pwv_mm: dict[str, float] = attrs.field(factory=dict)
+    pwv_reason: dict[str, str] = attrs.field(factory=dict)
+
+
+class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
+    """Make the calibrations known before any solving.
+
+    Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains (``rq``, only for
+    data since February 2011 that carry the SYSPOWER table), corrections of antenna positions (``antpos``, from a file).
+
+    The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The reference pipeline
+    calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are taken from a file only:
+    the observatory's web page answers only with a network, and a run must not depend on that silently.
+    What does not apply to the data is listed with the reason.
+    """
+
+    name = "hifv_priorcals"
+    topic = "calibration"
+
+    def run(self, ctx: StageContext, inputs: PriorcalsInputs) -> PriorcalsResult:
+        priors: list[Prior] = []
+        opacities: list[Opacity] = []
+        offsets: list[AntennaOffset] = []
+        water: dict[str, float] = {}
+        why: dict[str, str] = {}
+        for ms in ctx.measurement_sets(inputs.vis):
+            priors.append(_gain_curve(ctx, ms, inputs.apply_gaincurves))
+            water[ms.name], why[ms.name] = _water(ms, inputs.pwv)
+            made, taus = _opacity(ctx, ms, water[ms.name], inputs.apply_opcal)
+            priors.append(made)
+            opacities += taus
+            priors.append(_requantizer(ctx, ms, inputs.apply_rqcal))
+            made, moved = _positions(ctx, ms, inputs)
+            priors.append(made)
+            offsets += moved
+        effects = tuple(
+            RegisterCalibration(
+                CalApplication(
+                    CalTo(vis=p.vis), (CalFrom(gaintable=p.caltable, caltype=p.kind, calwt=False, interp=""),),
+                    origin=self.name,
+                )
+            )
+            for p in priors
+            if p.registered
+        )  # fmt: skip
+        return PriorcalsResult(
+            priors=tuple(priors), opacities=tuple(opacities), offsets=tuple(offsets), pwv_mm=water, pwv_reason=why,
+            effects=effects,
+        )  # fmt: skip
+
+
+def _made(ctx: StageContext, ms: MeasurementSet, kind: str, reason: str, **arguments: object) -> Prior:
+    """Call gencal and see whether it wrote its table; gencal multiplies into an existing one, so none may exist."""
+    caltable = ctx.path(ms, kind)
+    ctx.files.rmtree(caltable)
+    ctx.casa.gencal(vis=ms.path, caltable=caltable, caltype=kind, **arguments)
+    written = Path(caltable).is_dir()
+    if not written:
+        reason = f"CASA wrote no table for {kind}"
+        ctx.log.warning(f"{ms.name}: {reason}.")
+    return Prior(
+        vis=ms.name, kind=kind, caltable=caltable if written else "", reason=reason, expected=True, registered=written
+    )
+
+
+def _gain_curve(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
+    if not wanted:
+        return Prior(vis=ms.name, kind="gceff", reason="switched off by apply_gaincurves")
+    return _made(ctx, ms, "gceff", "gain curves and efficiencies of the observatory's tables in the CASA data")
+
+
+def _water(ms: MeasurementSet, given: float | None) -> tuple[float, str]:
+    if given is not None:
+        return given, "given by the user"
+    weather = ms.weather
+    surface = (
+        opacity.surface_pwv_mm(weather.temperature_k, weather.humidity_percent) if weather is not None else float("nan")
+    )
+    return opacity.pwv_mm(ms.start.timetuple().tm_yday, surface)
+
+
+def _opacity(ctx: StageContext, ms: MeasurementSet, pwv_mm: float, wanted: bool) -> tuple[Prior, list[Opacity]]:
+    if not wanted:
+        return Prior(vis=ms.name, kind="opac", reason="switched off by apply_opcal"), []
+    taus = _zenith_opacities(ctx, ms, pwv_mm)
+    windows = [s for s in ms.spws]
+    prior = _made(
+        ctx, ms, "opac", f"model atmosphere with {pwv_mm:.1f} mm of water",
+        spw=",".join(str(s.id) for s in windows), parameter=[taus[int(s.id)] for s in windows],
+    )  # fmt: skip
+    return prior, [
+        Opacity(vis=ms.name, spw=int(s.id), frequency_hz=s.centre_hz, tau=taus[int(s.id)]) for s in windows
+    ]
+
+
+def _zenith_opacities(ctx: StageContext, ms: MeasurementSet, pwv_mm: float) -> dict[int, float]:
+    """Dry and wet opacity of each window at its centre, by CASA's atmosphere tool at the site's height."""
+    site = ctx.telescope(ms).site
+    height = site.height_m if site else opacity.ALTITUDE_M
+    weather = ms.weather
+    temperature = (weather.temperature_k if weather else None) or 285.0
+    # Pressure of the standard atmosphere at this height, where none was recorded.
+    pressure = (weather.pressure_hpa if weather else None) or 1013.25 * (1 - 2.25577e-5 * height) ** 5.25588
+    humidity = (weather.humidity_percent if weather else None) or 30.0
+    tool, quanta = ctx.casa.tool("atmosphere"), ctx.casa.tool("quanta")
+    taus: dict[int, float] = {}
+    try:
+        tool.initAtmProfile(
+            altitude=quanta.quantity(height, "m"), temperature=quanta.quantity(temperature, "K"),
+            pressure=quanta.quantity(pressure, "mbar"), humidity=humidity,
+        )  # fmt: skip
+        for window in ms.spws:
+            taus[int(window.id)] = _opacity_at(tool, quanta, window, pwv_mm)
+    finally:
+        tool.done()
+        quanta.done()
+    return taus
+
+
+def _opacity_at(tool: object, quanta: object, window: SpectralWindow, pwv_mm: float) -> float:
+    width = quanta.quantity(window.bandwidth_hz / 1e9, "GHz")  # type: ignore[attr-defined]
+    centre = quanta.quantity(window.centre_hz / 1e9, "GHz")  # type: ignore[attr-defined]
+    tool.initSpectralWindow(1, centre, width, width)  # type: ignore[attr-defined]
+    tool.setUserWH2O(quanta.quantity(pwv_mm, "mm"))  # type: ignore[attr-defined]
+    wet = tool.getWetOpacity()  # type: ignore[attr-defined]
+    dry = tool.getDryOpacity()  # type: ignore[attr-defined]
+    return float(dry) + float(wet["value"][0] if isinstance(wet, dict) else wet)
+
+
+def _requantizer(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
+    if not wanted:
+        return Prior(vis=ms.name, kind="rq", reason="switched off by apply_rqcal")
+    if ms.start.replace(tzinfo=ms.start.tzinfo or UTC) < REQUANTIZER_FROM:
+        return Prior(vis=ms.name, kind="rq", reason=f"observed in {ms.start.year}, before there was a requantizer")
+    if "SYSPOWER" not in ms.subtables:
+        return Prior(vis=ms.name, kind="rq", reason="the data carry no SYSPOWER table")
+    return _made(ctx, ms, "rq", "requantizer gains of the SYSPOWER table")
+
+
+def _positions(
+    ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs
+) -> tuple[Prior, list[AntennaOffset]]:
+    if not inputs.apply_antpos:
+        return Prior(vis=ms.name, kind="antpos", reason="switched off by apply_antpos"), []
+    path = Path(inputs.antposfile or "antennapos.csv")
+    if not path.is_file():
+        if inputs.antposfile:
+            raise PlError(f"There is no file of antenna offsets {path}; leave antposfile unset to use none.")
+        return Prior(vis=ms.name, kind="antpos", reason="no file of antenna offsets was given"), []
+    offsets = [o for o in read_offsets(path, ms.basename) if o.antenna in ms.antenna_names]
+    offsets = [attrs.evolve(o, vis=ms.name) for o in offsets]
+    if not offsets:
+        return Prior(vis=ms.name, kind="antpos", reason=f"{path.name} names no antenna of this measurement set"), []
+    prior = _made(
+        ctx, ms, "antpos", f"{len(offsets)} antennas of {path.name}", antenna=",".join(o.antenna for o in offsets),
+        parameter=[v for o in offsets for v in o.offset_m],
+    )  # fmt: skip
+    return prior, offsets
+
+
+def read_offsets(path: Path, basename: str) -> list[AntennaOffset]:
+    """Rows of a file of antenna offsets that belong to the measurement set ``basename``.
+
+    Raises PlError for a row that has not six columns or no numbers: a wrong offset is worse than none.
+    """
+    found = []
+    with path.open(newline="", encoding="utf-8") as stream:
+        for number, row in enumerate(csv.reader(stream), 1):
+            if number == 1 or not row:
+                continue
+            if len(row) != 6:
+                raise PlError(f"Line {number} of {path} has {len(row)} columns; six are needed (the last is a comment).")
+            try:
+                x, y, z = (float(v) for v in row[2:5])
+            except ValueError:
+                raise PlError(f"Line {number} of {path} holds offsets that are no numbers.") from None
+            if Path(row[0].strip()).name == basename:
+                found.append(AntennaOffset(vis=basename, antenna=row[1].strip(), offset_m=(x, y, z)))
+    return found

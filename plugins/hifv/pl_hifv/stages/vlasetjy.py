@@ -1,0 +1,152 @@
+"""Set the models of the standard flux-density calibrators."""
+
+from __future__ import annotations
+
+import attrs
+
+from pl_hif import flags
+from pl_hif.heuristics.intents import MATCH_RADIUS_RAD, separation_rad
+from pl_hifv.telescopes import MODEL_LETTERS
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.ms.model import Field, MeasurementSet, SpectralWindow
+from pl_kernel.ms.telescopes import StandardCalibrator
+from pl_kernel.stage_context import StageContext
+
+
+class VlasetjyInputs(Inputs):
+    intent: str = param("AMPLITUDE", doc="Fields with this intent get a model, if they are standard calibrators.")
+    standard: str = param("Perley-Butler 2017", doc="Flux-density standard, as CASA calls it.")
+    model: str = param("", doc="Model image to use instead of the one of the calibrator and band.")
+    scalebychan: bool = param(True, doc="Scale the model for every channel instead of once per window.")
+    fluxdensity: float | None = param(None, unit="Jy", doc="Stokes I to set instead of the standard's.")
+
+
+@attrs.frozen(kw_only=True)
+class ModelFlux:
+    """Model of one field and window: Stokes I, Q, U, V in Jy at the window's centre."""
+
+    vis: str
+    field: str
+    spw: int
+    band: str
+    frequency_hz: float
+    calibrator: str
+    model: str
+    stokes_jy: tuple[float, float, float, float] = attrs.field(converter=tuple)
+
+
+@attrs.frozen(kw_only=True)
+class StandardField:
+    """A standard calibrator of a measurement set, and how much of its data is flagged."""
+
+    vis: str
+    field: str
+    calibrator: str
+    flagged_fraction: float
+    offset_arcsec: float
+
+
+class VlasetjyResult(Result):
+    """Models that were set, and the standard calibrators they are of."""
+
+    fluxes: tuple[ModelFlux, ...]
+    standards: tuple[StandardField, ...]
+    standard: str
+    expected: int
+
+
+class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
+    """Set the models of the standard flux-density calibrators.
+
+    A field is a standard calibrator when its direction lies within 0.0012 rad of one of 3C48, 3C138, 3C147, 3C286 and it has
+    the intent AMPLITUDE. It gets the resolved model image of its band (3C286_L.im …), scaled to the
+    Perley & Butler (2017, ApJS 230, 7) flux density of every channel, in the model column.
+
+    The match is by position because names vary (3C286, 1331+305, J1331+3030). Where the reference pipeline warns and goes on without a
+    flux scale (no standard calibrator, no model image), this stage fails: every flux afterwards would be arbitrary.
+    """
+
+    name = "hifv_vlasetjy"
+    topic = "calibration"
+    mutates = frozenset({"model"})
+
+    def run(self, ctx: StageContext, inputs: VlasetjyInputs) -> VlasetjyResult:
+        fluxes: list[ModelFlux] = []
+        standards: list[StandardField] = []
+        expected = 0
+        for ms in ctx.measurement_sets(inputs.vis):
+            matched = _standards_of(ctx, ms, inputs.intent)
+            for field, calibrator, offset in matched:
+                windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+                expected += len(windows)
+                fluxes += _set_models(ctx, ms, field, calibrator, windows, inputs)
+                seen = flags.summary(ctx, ms.path, f"setjy_{calibrator.name}", field=str(field.id))
+                standards.append(
+                    StandardField(
+                        vis=ms.name, field=field.name, calibrator=calibrator.name, flagged_fraction=seen.fraction,
+                        offset_arcsec=offset,
+                    )
+                )  # fmt: skip
+        return VlasetjyResult(
+            fluxes=tuple(fluxes), standards=tuple(standards), standard=inputs.standard, expected=expected
+        )
+
+
+def _standards_of(
+    ctx: StageContext, ms: MeasurementSet, intent: str
+) -> list[tuple[Field, StandardCalibrator, float]]:
+    """Fields with the intent that lie on a standard calibrator, with the distance in arcsec."""
+    candidates = ms.fields_with_intent(intent)
+    if not candidates:
+        raise PlError(
+            f"No scan of {ms.name} has the intent {intent}, so the flux scale cannot be set;"
+            " name the flux calibrator with --intent \"AMPLITUDE=NAME\" when importing."
+        )
+    found = []
+    known = [c for c in ctx.telescope(ms).calibrators if c.ra_rad is not None and c.dec_rad is not None]
+    for field in candidates:
+        for calibrator in known:
+            assert calibrator.ra_rad is not None and calibrator.dec_rad is not None
+            angle = separation_rad(field.ra_rad, field.dec_rad, calibrator.ra_rad, calibrator.dec_rad)
+            if angle <= MATCH_RADIUS_RAD:
+                found.append((field, calibrator, angle * 206264.806))
+                break
+    if not found:
+        names = ", ".join(f.name for f in candidates)
+        raise PlError(
+            f"{names} in {ms.name} has the intent {intent} but lies at the position of no standard calibrator"
+            f" ({', '.join(c.name for c in known)}); the flux scale cannot be set."
+        )
+    return found
+
+
+def _set_models(
+    ctx: StageContext, ms: MeasurementSet, field: Field, calibrator: StandardCalibrator,
+    windows: list[SpectralWindow], inputs: VlasetjyInputs,
+) -> list[ModelFlux]:  # fmt: skip
+    """One setjy call per band of a field: windows of the same band share the model image."""
+    fluxes = []
+    for band in dict.fromkeys(s.band for s in windows):
+        chosen = [s for s in windows if s.band == band]
+        model = inputs.model or f"{calibrator.model or calibrator.name}_{MODEL_LETTERS.get(band, band)}.im"
+        given = inputs.fluxdensity is not None
+        report = ctx.casa.setjy(
+            vis=ms.path, field=str(field.id), spw=",".join(str(s.id) for s in chosen), selectdata=False,
+            scalebychan=inputs.scalebychan, usescratch=True,
+            model=None if given else model, standard="manual" if given else inputs.standard,
+            fluxdensity=[inputs.fluxdensity, 0.0, 0.0, 0.0] if given else None,
+        )  # fmt: skip
+        answer = (report or {}).get(str(field.id), {})
+        for window in chosen:
+            value = answer.get(str(window.id), {}).get("fluxd")
+            if value is None:
+                raise PlError(
+                    f"CASA set no model for {field.name}, spw {window.id} of {ms.name}: is there a model image {model}?"
+                )
+            fluxes.append(
+                ModelFlux(
+                    vis=ms.name, field=field.name, spw=int(window.id), band=band, frequency_hz=window.centre_hz,
+                    calibrator=calibrator.name, model="" if given else model, stokes_jy=[float(v) for v in value],
+                )
+            )  # fmt: skip
+    return fluxes
