@@ -431,7 +431,7 @@ def _xml_step(command: Element, where: str) -> Step:
         if not _NAME.match(keyword):
             raise InputError(f"{where}: the command {name} has a parameter without a usable name ({keyword!r}).")
         value = literal(_text(parameter, "Value"))
-        if not _means_unset(value):
+        if not means_unset(value):
             values[keyword] = value
     return Step(stage=name, parameters=values)
 
@@ -468,8 +468,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def _means_unset(value: Any) -> bool:
-    # What the observatories' procedures write for "not given" (reference pipeline, 2026).
+def means_unset(value: Any) -> bool:
+    """Whether a value is one that the observatories' procedures and scripts write for "not given" (2026)."""
     return value is None or value == "context" or value in ("", [], ()) or value in (["", ""], ("", ""))
 
 

@@ -14,18 +14,18 @@ from .app import OK, debug_option
 @click.argument("root", metavar="RUN", type=click.Path(path_type=Path), default=Path())
 @click.option("--serve", is_flag=True, help="Serve it on 127.0.0.1 until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on; default: any free one.")
-@click.option("--open/--no-open", "browse", default=True, help="Open it in a browser.")
+@click.option("--open/--no-open", "open_it", default=True, help="Open it in a browser.")
 @click.option("--rebuild", is_flag=True, help="Write its pages again from the run's files.")
 @debug_option
-def weblog(root: Path, serve: bool, port: int, browse: bool, rebuild: bool) -> int:
+def weblog(root: Path, serve: bool, port: int, open_it: bool, rebuild: bool) -> int:
     """Open the web log of the run in folder RUN (default: here), or serve it on this machine."""
     index = find_weblog(root, rebuild)
     if serve:
-        _serve(index.parent.parent, port, browse)
+        _serve(index.parent.parent, port, open_it)
         return OK
     click.echo(str(index))
-    if browse:
-        _browse(index.as_uri())
+    if open_it:
+        browse(index.as_uri())
     return OK
 
 
@@ -53,7 +53,7 @@ def find_weblog(root: Path, rebuild: bool = False) -> Path:
     return index
 
 
-def _serve(root: Path, port: int, browse: bool) -> None:
+def _serve(root: Path, port: int, open_it: bool) -> None:
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -68,15 +68,16 @@ def _serve(root: Path, port: int, browse: bool) -> None:
     with server:
         address = f"http://127.0.0.1:{server.server_address[1]}/weblog/index.html"
         click.echo(f"{address}  (Ctrl-C ends it)")
-        if browse:
-            _browse(address)
+        if open_it:
+            browse(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             click.echo("")
 
 
-def _browse(address: str) -> None:
+def browse(address: str) -> None:
+    """Open an address in a browser, where there is a display."""
     import os
     import webbrowser
 
