@@ -611,26 +611,37 @@ def to_yaml(recipe: Recipe) -> str:
     """Return the recipe as YAML, such that ``loads`` gives the same steps, parameters and needs."""
     import yaml
 
+    class Values(dict[str, Any]):
+        """Written on one line."""
+
+    class Dumper(yaml.SafeDumper):
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            super().increase_indent(flow, False)  # lists are indented below their name
+
+    Dumper.add_representer(
+        Values, lambda dumper, values: dumper.represent_mapping("tag:yaml.org,2002:map", values, flow_style=True)
+    )
     stages: list[Any] = []
     for step in recipe.steps:
-        entry: Any = {step.stage: _plain(step.parameters)} if step.parameters else step.stage
+        values = Values(_plain(step.parameters))
+        entry: Any = {step.stage: values} if values else step.stage
         if step.when:
-            entry = {step.stage: _plain(step.parameters) or None, "when": step.when}
+            entry = {step.stage: values or None, "when": step.when}
         stages.append(entry)
     content: dict[str, Any] = {"name": recipe.name, "title": recipe.title or recipe.name}
     if recipe.description:
         content["description"] = recipe.description
     if recipe.parameters:
-        content["parameters"] = {p.name: _yaml_of_parameter(p) for p in recipe.parameters}
+        content["parameters"] = {p.name: Values(_yaml_of_parameter(p)) for p in recipe.parameters}
     if recipe.needs.intents:
-        content["needs"] = {"intents": list(recipe.needs.intents)}
+        content["needs"] = Values(intents=list(recipe.needs.intents))
     if recipe.demo is not None:
         demo: dict[str, Any] = {"title": recipe.demo.title, "data": list(recipe.demo.data)}
         if recipe.demo.parameters:
-            demo["parameters"] = _plain(recipe.demo.parameters)
+            demo["parameters"] = Values(_plain(recipe.demo.parameters))
         content["demo"] = demo
     content["stages"] = stages
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
+    return str(yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _yaml_of_parameter(parameter: RecipeParameter) -> dict[str, Any]:
