@@ -12,7 +12,7 @@ import attrs
 
 KINDS = (
     "run_started", "stage_started", "progress", "log", "stage_finished", "stage_failed", "site_written",
-    "run_finished",
+    "run_finished", "rewound",
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class RunRecord:
     options: dict[str, Any] = attrs.field(factory=dict)
     status: str = "running"
     finished: datetime | None = None
+    branch_of: str = ""
+    branch_at: int = 0
 
 
 @attrs.frozen(kw_only=True)

@@ -33,7 +33,6 @@ from .serialize import from_json, read_json, to_json, write_bytes_atomically, wr
 from .stage import Stage
 from .stage_context import Place
 
-
 LOOSE = "loose-files"
 _LOOSE_LIMIT = 1_000_000  # bytes: text files that stages share, such as cont.dat
 
@@ -116,7 +115,7 @@ class Runner:
         return attrs.evolve(fold(self.context, effects), stage_number=number)
 
     def _clean(self, last: StageRecord | None) -> None:
-        """Go back to the end of stage ``last``: undo what later ones altered, remove what they made, keep their records.
+        """Go back to the end of stage ``last``: undo what later ones altered, remove what they made, keep the records.
 
         Later ones are the stage that was running when the run ended, or all that a rewind leaves behind.
         """

@@ -190,6 +190,7 @@ class Session:
         if stage < 1:
             raise InputError("Stages are counted from 1.")
         self._runner.rewind(stage)
+        self.events.emit(Event(kind="rewound", stage_number=stage, data={"message": f"back to before stage {stage}"}))
 
     # ---- ending ------------------------------------------------------------------------------------------------------
 

@@ -87,8 +87,29 @@ class Flag(Stage[I, R]):
             ctx.casa.fluxscale(vis="toy.ms", caltable="toy.G", fluxtable="toy.F", reference="0", refspwmap=[])
         return R()
 
+class AlterInputs(Inputs):
+    what: str = param("flag", choices=("flag", "model", "apply", "weigh"), doc="What to alter.")
+    antenna: str = param("3", doc="Antenna to flag.")
+
+class Alter(Stage[AlterInputs, R]):
+    '''Alter a measurement set in one of the ways stages do.'''
+    name = "toy_alter"
+    mutates = frozenset({"flags", "weights", "model", "corrected"})
+    def run(self, ctx, inputs):
+        vis, table = "toy.ms", f"toy.{ctx.stage_number}.G"
+        if inputs.what == "flag":
+            ctx.casa.flagdata(vis=vis, mode="manual", antenna=inputs.antenna)
+        elif inputs.what == "model":
+            ctx.casa.setjy(vis=vis, field="0", standard="manual", fluxdensity=[5.0, 0, 0, 0], usescratch=True)
+        elif inputs.what == "apply":
+            ctx.casa.gaincal(vis=vis, caltable=table, field="0", solint="inf", refant="15")
+            ctx.casa.applycal(vis=vis, gaintable=[table], applymode="calflag")
+        else:
+            ctx.casa.statwt(vis=vis, datacolumn="corrected")
+        return R()
+
 @hookimpl
-def pl_stages(): return [Import, Flag]
+def pl_stages(): return [Import, Flag, Alter]
 """
 
 
@@ -158,3 +179,52 @@ def test_calls_are_recorded_with_outcome_and_a_bad_call_is_one_sentence(tmp_path
     assert any("nofield" in r.message and r.level == "error" for r in recorder.logs)
     assert not list(tmp_path.glob("casa-*.log"))
     assert "gaincal" in (tmp_path / "casa.log").read_text()
+
+
+def digests(ms, log):
+    """SHA-256 of every visibility column of a measurement set."""
+    import hashlib
+
+    from pl_kernel.casa import Casa, Recorder
+
+    found = {}
+    with Casa(Recorder(), log).table(ms) as table:
+        for name in ("DATA", "FLAG", "FLAG_ROW", "WEIGHT", "SIGMA", "MODEL_DATA", "CORRECTED_DATA", "UVW"):
+            if name in table.colnames():
+                found[name] = hashlib.sha256(np.ascontiguousarray(table.getcol(name)).tobytes()).hexdigest()
+    return found
+
+
+@pytest.mark.casa
+@pytest.mark.slow
+def test_rewind_and_branch_restore_every_column_exactly(tmp_path, add_plugin, uvfits):
+    from pl_kernel import recipe as recipes
+    from pl_kernel.branch import branch
+    from pl_kernel.errors import InputError
+    from pl_kernel.session import Session
+
+    add_plugin("toy", PLUGIN)
+    what = ("flag", "model", "apply", "flag", "weigh")
+    alter = [recipes.Step(stage="toy_alter", parameters={"what": w}) for w in what]
+    steps = [recipes.Step(stage="toy_import"), *alter]
+    root, log = tmp_path / "run", tmp_path / "casa.log"
+    saw = {}
+    with Session.create(root, recipes.Recipe(name="toy", steps=steps), [uvfits]) as session:
+        for number in range(1, 7):
+            assert session.run(stop_after=number).status in ("stopped", "done")
+            saw[number + 1] = digests(root / "work/toy.ms", log)
+        assert len({str(s) for s in saw.values()}) == 5  # flagging the same antenna twice changes nothing
+        after = saw[7]
+    with pytest.raises(InputError, match="outside"):
+        branch(root, 3, root / "inner")
+    with branch(root, 5, tmp_path / "other", overrides={"toy_alter": {"antenna": "7"}}) as other:
+        assert digests(tmp_path / "other/work/toy.ms", log) == saw[5]
+        assert other.run().status == "done"
+        assert digests(tmp_path / "other/work/toy.ms", log)["FLAG"] != after["FLAG"]
+    assert digests(root / "work/toy.ms", log) == after  # the run it came from is as it was
+    with Session.open(root) as session:
+        for number in (6, 4, 2):
+            session.rewind(number)
+            assert digests(root / "work/toy.ms", log) == saw[number], number
+        assert session.run().status == "done"
+        assert digests(root / "work/toy.ms", log) == after
