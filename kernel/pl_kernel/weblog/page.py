@@ -330,9 +330,7 @@ class Page:
         size: Literal["small", "medium", "large"] = "large",
     ) -> None:
         """Add a picture that exists already, below the stage's folder.  Pictures added in a row form a group."""
-        path = Path(path)
-        if not path.is_absolute():
-            path = self._ctx.stage_dir / path
+        path = self._ctx.stage_dir / path
         if not path.is_file():
             complaint = f"{caption or path.name}: there is no such picture"
             self._add(Pictures(self._unique("image"), (), "", size, (complaint,)))
@@ -343,6 +341,18 @@ class Page:
             self._blocks[-1] = attrs.evolve(last, pictures=(*last.pictures, picture))
         else:
             self._add(Pictures(self._unique("image"), (picture,), "", size))
+
+    def group(
+        self,
+        title: str,
+        entries: Sequence[tuple[Path | str, str, Mapping[str, Any], Mapping[str, Any]]],
+        failed: Sequence[str] = (),
+        size: Literal["small", "medium", "large"] = "medium",
+    ) -> None:
+        """Add pictures that exist already as one group: (path below the stage's folder, caption, tags, facts) each."""
+        pictures = tuple(self._picture(Path(p), text, _tags(t), _facts(f)) for p, text, t, f in entries)
+        if pictures or failed:
+            self._add(Pictures(self._unique("group"), pictures, title, size, tuple(failed)))
 
     def download(self, path: Path | str, label: str = "") -> None:
         """Offer a file of the run folder; relative paths count from the run folder (``products/x.fits``)."""
