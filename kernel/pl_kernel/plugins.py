@@ -254,7 +254,7 @@ class Registry:
             for item in getattr(offer, kind):
                 if isinstance(item, Lazy):
                     if item.name == stage.name:
-                        fitting.append(resolve(item))
+                        fitting.append(_resolve_or_complain(item))
                     continue
                 target = getattr(item, mark, None)
                 if isinstance(target, str):
@@ -293,6 +293,20 @@ class Registry:
     def versions(self) -> dict[str, str]:
         """Versions of the accepted plugins, by plugin name."""
         return {p.name: p.version for p in self.plugins if p.accepted}
+
+
+def _resolve_or_complain(item: Lazy) -> Callable[..., Any]:
+    """Import a scorer or renderer; one that cannot be imported complains when it is called, and costs no stage."""
+    try:
+        return cast("Callable[..., Any]", resolve(item))
+    except PluginError as error:
+        complaint = error
+
+    def broken(*_: Any) -> Any:
+        raise complaint
+
+    broken.__module__, broken.__qualname__ = item.target.split(":")[0], item.target.partition(":")[2]
+    return broken
 
 
 class _Refusal(Exception):

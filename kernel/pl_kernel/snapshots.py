@@ -8,7 +8,7 @@ copied; FLAG is 1/64 of them.
 Undoing a stage puts the copies back and removes what was not there.  To go back several stages, they are undone one
 by one, the last first: a column that stage 5 did not declare is what stage 6 found, and so on.
 
-The layout of one snapshot: ``NAME/manifest.json`` and ``NAME/files/…`` with the folder structure of the measurement set.
+A snapshot is a folder with ``manifest.json`` and ``files/…``, which has the folder structure of the measurement set.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 
 from pl_kernel.errors import PluginError, UnknownName
 from pl_kernel.plugins import registry
+from pl_kernel.qa import score_result
 
 GOOD = """
 from pl_kernel import Stage, Inputs, Result, QAScore, hookimpl, heuristic, renderer, scorer
@@ -132,6 +133,22 @@ def test_a_lazy_stage_is_not_imported_by_listing_and_a_bad_target_is_a_sentence(
     assert registry().stages["lazy_stage"].summary == "Never imported."
     with pytest.raises(PluginError, match="lazy_stage"):
         registry().stage("lazy_stage")
+
+
+def test_a_scorer_that_cannot_be_imported_complains_as_a_score_and_costs_no_stage(add_plugin):
+    add_plugin("good", GOOD.format(name="good"))
+    add_plugin(
+        "critic",
+        """
+        from pl_kernel import Lazy, hookimpl
+        @hookimpl
+        def pl_qa_scorers(): return [Lazy("good_count", "plug_nowhere:critic")]
+        """,
+    )
+    stage = registry().stage("good_count")
+    scores = score_result(registry().scorers_for(stage), stage.result_class(outliers={}), None, "misc")
+    assert sorted(s.metric for s in scores) == ["outliers", "scorer-error"]
+    assert "plug_nowhere" in next(s.long for s in scores if s.metric == "scorer-error")
 
 
 def test_a_misspelt_stage_gets_a_near_match(add_plugin):

@@ -132,7 +132,8 @@ def rewind(root: Path, stage: int) -> int:
 @click.command()
 @run_argument
 @click.argument("stage", type=int)
-@click.option("--as", "target", type=click.Path(path_type=Path), help="Folder of the new run; default: RUN-branch-STAGE.")
+@click.option("--as", "target", type=click.Path(path_type=Path),
+              help="Folder of the new run; default: RUN-branch-STAGE.")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="STAGE.PARAMETER=VALUE",
               help="Set a parameter of a stage still to run; may be given several times.")  # fmt: skip
 @click.option("--go", is_flag=True, help="Run it at once.")
