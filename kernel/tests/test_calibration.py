@@ -250,7 +250,7 @@ def test_lines_of_the_reference_pipeline_are_read() -> None:
         "# comment\nprint('no')\n"
         "applycal(vis='/a/b/sample.ms', field='bp,ph', intent='WORD_PHASE#ON', spw='0,1', antenna='0~2', "
         "gaintable=['x.tsyscal.tbl', 'x.s12_2.bcal.tbl', 'x.gpcal.tbl'], gainfield=['bp', '', 'nearest'], "
-        "spwmap=[[0, 0], [], []], interp=['linear,linear', 'linear,linear', 'linear,linear'], calwt=[True, True, False])"
+        "spwmap=[[0, 0], [], []], interp=['linear,linear', 'linear', 'linear,linear'], calwt=[True, True, False])"
     )
     library = CalLibrary().import_text(text, [MS])
     (registration,) = library.active.registrations
