@@ -243,10 +243,6 @@ def _compare(fact: Any, operator: str, value: str | float | None, said: str) -> 
 # ---- facts of the data -----------------------------------------------------------------------------------------------
 
 
-def _spws(context: Context) -> list[Any]:
-    return [spw for ms in context.measurement_sets for spw in ms.spws]
-
-
 def _unique(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
@@ -255,35 +251,42 @@ FACTS: Mapping[str, Callable[[Context], Any]] = {
     "n_ms": lambda c: len(c.measurement_sets),
     "intents": lambda c: tuple(sorted({str(i) for ms in c.measurement_sets for i in ms.intents})),
     "telescopes": lambda c: _unique(ms.telescope for ms in c.measurement_sets),
-    "bands": lambda c: _unique(spw.band for spw in _spws(c) if spw.band),
+    "bands": lambda c: _unique(band for ms in c.measurement_sets for band in ms.bands),
     "fields": lambda c: _unique(field.name for ms in c.measurement_sets for field in ms.fields),
-    "n_spws": lambda c: max((len(ms.spws) for ms in c.measurement_sets), default=0),
-    "max_channels": lambda c: max((spw.num_channels for spw in _spws(c)), default=0),
+    "n_spws": lambda c: max((len(ms.science_spws) for ms in c.measurement_sets), default=0),
+    "max_channels": lambda c: max(
+        (spw.n_channels for ms in c.measurement_sets for spw in ms.science_spws), default=0
+    ),
     "n_antennas": lambda c: max((len(ms.antennas) for ms in c.measurement_sets), default=0),
-    "n_targets": lambda c: len(_unique(f.name for ms in c.measurement_sets for f in ms.get_fields(intent="TARGET"))),
+    "n_targets": lambda c: len(
+        _unique(field.name for ms in c.measurement_sets for field in ms.fields_with_intent("TARGET"))
+    ),
     "recipe": lambda c: c.recipe_name,
 }
-"""What every condition may ask; plugins add predicates as heuristics of slot ``when.NAME`` that take the context."""
+"""What every condition may ask; plugins add NAME as a heuristic of the slot ``when.NAME`` that takes the context."""
 
 
-def lookup_in(context: Context, predicates: Mapping[str, Callable[[Context], Any]] | None = None) -> Lookup:
+def lookup_in(context: Context) -> Lookup:
     """Return the function by which a condition learns facts: of the data, of plugins, or values left by stages."""
-    more = dict(predicates or {})
 
     def look_up(name: str) -> Any:
-        if name in more:
-            return more[name](context)
         if name in FACTS:
             return FACTS[name](context)
         if name in context.values:
             return context.values[name]
+        from .plugins import registry
+
+        slots = registry().heuristic_slots()
+        if f"when.{name}" in slots:
+            return registry().slots(f"when.{name}").choose(f"when.{name}", context.facts()).function(context)
         if "." in name:  # a value that a stage may leave, and has not
             return None
-        raise UnknownName("fact to make a condition of", name, [*FACTS, *more, *context.values])
+        offered = [slot.removeprefix("when.") for slot in slots if slot.startswith("when.")]
+        raise UnknownName("fact to make a condition of", name, [*FACTS, *offered, *context.values])
 
     return look_up
 
 
-def holds(text: str, context: Context, predicates: Mapping[str, Callable[[Context], Any]] | None = None) -> bool:
+def holds(text: str, context: Context) -> bool:
     """Return whether a condition holds for the data of a run; an empty condition always does."""
-    return not text.strip() or parse(text).holds(lookup_in(context, predicates))
+    return not text.strip() or parse(text).holds(lookup_in(context))

@@ -86,14 +86,14 @@ class RecipeParameter:
 class Needs:
     """What the data must hold, checked when they are known."""
 
-    intents: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    intents: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class Demo:
     """Data that come with an installed package, on which the recipe can be shown: ``package:path/inside/it``."""
 
-    data: tuple[str, ...] = attrs.field(converter=tuple)
+    data: tuple[str, ...]
     title: str = ""
     parameters: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -128,12 +128,12 @@ class Recipe:
     name: str
     title: str = ""
     description: str = ""
-    steps: tuple[Step, ...] = attrs.field(default=(), converter=tuple)
-    parameters: tuple[RecipeParameter, ...] = attrs.field(default=(), converter=tuple)
+    steps: tuple[Step, ...] = ()
+    parameters: tuple[RecipeParameter, ...] = ()
     needs: Needs = attrs.field(factory=Needs)
     demo: Demo | None = None
     source: Path | None = None
-    data: tuple[RequestedData, ...] = attrs.field(default=(), converter=tuple)
+    data: tuple[RequestedData, ...] = ()
     project: Mapping[str, str] = attrs.field(factory=dict)
     intents: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -239,7 +239,7 @@ def loads(text: str, where: str = "the recipe", stem: str = "recipe") -> Recipe:
 def _from_yaml(text: str, where: str, stem: str) -> Recipe:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """The safe loader, which would keep the last of two equal keys, and expand aliases of aliases without end."""
 
         def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -254,7 +254,7 @@ def _from_yaml(text: str, where: str, stem: str) -> Recipe:
                 if isinstance(key, yaml.ScalarNode) and key.value in seen:
                     raise InputError(f"{where}, line {key.start_mark.line + 1}: '{key.value}' is given twice.")
                 seen.add(str(key.value))
-            return super().construct_mapping(node, deep)
+            return dict(super().construct_mapping(node, deep))
 
     try:
         content = yaml.load(text, Loader)
@@ -273,7 +273,7 @@ def _from_yaml(text: str, where: str, stem: str) -> Recipe:
             raise UnknownName("entry", str(key), _TOP_KEYS, f" in {where}")
     if not isinstance(content["stages"], list):
         raise InputError(f"{where}: 'stages' must be a list.")
-    steps = [_yaml_step(entry, number, where) for number, entry in enumerate(content["stages"], 1)]
+    steps = tuple(_yaml_step(entry, number, where) for number, entry in enumerate(content["stages"], 1))
     name = str(content.get("name") or stem)
     parameters = _yaml_parameters(content.get("parameters"), where)
     declared = {p.name for p in parameters}
@@ -333,7 +333,7 @@ def _yaml_needs(content: Any, where: str) -> Needs:
     for key in content:
         if key != "intents":
             raise UnknownName("entry", str(key), ["intents"], f" in 'needs' of {where}")
-    return Needs(intents=[str(intent) for intent in content.get("intents", [])])
+    return Needs(intents=tuple(str(intent) for intent in content.get("intents", [])))
 
 
 def _yaml_demo(content: Any, where: str) -> Demo | None:
@@ -348,7 +348,7 @@ def _yaml_demo(content: Any, where: str) -> Demo | None:
     for reference in content["data"]:
         _split_reference(str(reference))
     return Demo(
-        data=[str(reference) for reference in content["data"]],
+        data=tuple(str(reference) for reference in content["data"]),
         title=str(content.get("title") or ""),
         parameters=dict(content.get("parameters") or {}),
     )
@@ -399,7 +399,7 @@ def _from_xml(text: str, where: str, stem: str) -> Recipe:
         )
     procedure = procedures[0]
     title = _text(procedure, "ProcedureTitle")
-    steps = [_xml_step(command, where) for command in _all(procedure, "ProcessingCommand")]
+    steps = tuple(_xml_step(command, where) for command in _all(procedure, "ProcessingCommand"))
     wanted = dict.fromkeys(ref for step in steps for ref in _references(step.parameters))
     recipe = Recipe(
         name=stem, title=title or stem, steps=steps,
@@ -614,7 +614,7 @@ def to_yaml(recipe: Recipe) -> str:
     class Values(dict[str, Any]):
         """Written on one line."""
 
-    class Dumper(yaml.SafeDumper):
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
         def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
             super().increase_indent(flow, False)  # lists are indented below their name
 

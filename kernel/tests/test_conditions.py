@@ -6,6 +6,7 @@ import pytest
 
 from pl_kernel.conditions import AllOf, AnyOf, Not, Test, holds, names, parse
 from pl_kernel.errors import InputError, UnknownName
+from pl_kernel.recipe import loads
 
 
 def facts(**values):
@@ -81,11 +82,37 @@ def test_senseless_comparisons_are_refused(text):
         parse(text).holds(facts(bands=("L",), telescope="EVLA", n_ms=1))
 
 
-def test_plugin_predicates_and_values_of_stages_are_facts():
-    context = SimpleNamespace(measurement_sets=(), values={"hif.redshifted": True}, recipe_name="r")
+def test_plugin_predicates_and_values_of_stages_are_facts(add_plugin):
+    add_plugin(
+        "moods",
+        """
+        from pl_kernel import heuristic, hookimpl
+
+        @heuristic("when.rainy")
+        def rainy(context):
+            return context.recipe_name == "r"
+
+        @hookimpl
+        def pl_heuristics(): return [rainy]
+        """,
+    )
+    context = SimpleNamespace(measurement_sets=(), values={"hif.redshifted": True}, recipe_name="r", facts=dict)
     assert holds("hif.redshifted", context)
     assert not holds("hif.never_set", context)
-    assert holds("always and n_ms == 0", context, {"always": lambda c: True})
-    with pytest.raises(UnknownName, match="n_ms"):
+    assert holds("rainy and n_ms == 0", context)
+    with pytest.raises(UnknownName, match="'n_ms'"):
         holds("n_mss > 1", context)
+    with pytest.raises(UnknownName, match="'rainy'"):
+        holds("rainny", context)
     assert holds("", context)
+
+
+@pytest.mark.casa
+def test_facts_are_those_of_the_data(tiny_ms, new_session):
+    """The measurement set holds 4 antennas, 8 channels in one window, a calibrator and a target."""
+    session = new_session(loads("stages: [h_importdata]"), [tiny_ms.path])
+    session.run()
+    asked = "n_ms == 1 and n_antennas == 4 and n_spws == 1 and max_channels == 8 and n_targets == 1"
+    assert holds(f"{asked} and telescopes contains PLTEST and intents contains PHASE", session.context)
+    assert holds("fields contains CAL and fields contains TARGET and not fields contains OTHER", session.context)
+    assert not holds("bands contains L", session.context)  # no plugin describes this telescope's bands

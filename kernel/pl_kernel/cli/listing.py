@@ -196,8 +196,8 @@ def recipes(source: Path | None, target: Path | None, as_json: bool) -> None:
     else:
         titles = [r.title + (" [demo]" if r.demo else "") for r in rows]
         output.columns([(r.name, f"{len(r.stage_names)} stages", t) for r, t in zip(rows, titles, strict=True)])
-    for name, path, sentence in broken:
-        click.echo(f"Recipe {name} ({path}) cannot be read: {sentence}", err=True)
+    for name, place, sentence in broken:
+        click.echo(f"Recipe {name} ({place}) cannot be read: {sentence}", err=True)
 
 
 def _convert(source: Path, target: Path | None, known: Registry, as_json: bool) -> None:

@@ -37,19 +37,18 @@ def _workers(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that ``run`` and ``demo`` share."""
-    for option in reversed(
-        [
-            click.option("--set", "assignments", multiple=True, metavar="STAGE.PARAMETER=VALUE",
-                         help="Set a parameter of a stage; may be given several times."),
-            click.option("-p", "--parameter", "values", multiple=True, metavar="NAME=VALUE",
-                         help="Set a parameter of the recipe."),
-            click.option("--workers", callback=_workers, metavar="N|auto",
-                         help="Processes for work that can be done side by side; default 1."),
-            click.option("--stop-after", metavar="STAGE", help="Stop when this stage (name or number) is done."),
-            json_option,
-            debug_option,
-        ]
-    ):  # fmt: skip
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option("--set", "assignments", multiple=True, metavar="STAGE.PARAMETER=VALUE",
+                     help="Set a parameter of a stage; may be given several times."),
+        click.option("-p", "--parameter", "values", multiple=True, metavar="NAME=VALUE",
+                     help="Set a parameter of the recipe."),
+        click.option("--workers", callback=_workers, metavar="N|auto",
+                     help="Processes for work that can be done side by side; default 1."),
+        click.option("--stop-after", metavar="STAGE", help="Stop when this stage (name or number) is done."),
+        json_option,
+        debug_option,
+    ]  # fmt: skip
+    for option in reversed(options):
         function = option(function)
     return function
 

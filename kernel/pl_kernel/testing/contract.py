@@ -66,9 +66,8 @@ class PluginContract:
         for name in info.stages:
             result = known.stage(name).result_class
             hints = inspect.get_annotations(result, eval_str=True)
-            for field in attrs.fields(result):
-                if field.name in vars(result).get("__annotations__", {}):
-                    assert hints.get(field.name) is not None, f"{name}: result field {field.name} has no type"
+            for field in vars(result).get("__annotations__", {}):
+                assert hints.get(field) is not None, f"{name}: result field {field} has no type"
 
     def test_scorers_and_renderers_load(self, known: Registry, info: PluginInfo) -> None:
         for name in info.stages:
