@@ -6,7 +6,7 @@ table of passage, in ``ctx.what_if(...)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -228,27 +228,31 @@ def nearest_phase_calibrator(ms: MeasurementSet, target: Field) -> Field:
 def gaincal(
     ctx: StageContext, ms: MeasurementSet, caltable: str, fields: Sequence[Field], *, refant: str, spw: str = "",
     solint: str = "inf", calmode: str = "ap", gaintype: str = "G", combine: str = "", minsnr: float = 3.0,
-    solnorm: bool = False,
+    solnorm: bool = False, append: bool = False, uvranges: Mapping[int, str] | None = None, **more: Any,
 ) -> Caltable:  # fmt: skip
     """Solve for gains of all fields into one table: one call per group of data with the same pre-applied tables.
 
-    The table starts absent; later groups are appended when the first wrote one.
+    The table starts absent unless ``append``; later groups are appended when the first wrote one. ``uvranges`` limits
+    fields (by id) to a range of baselines; ``more`` are further arguments of the task (scan, parang, refantmode …).
     """
     spw = spw or ms.science_spw_selection
-    ctx.files.rmtree(caltable)
+    if not append:
+        ctx.files.rmtree(caltable)
     groups = ctx.calibration.solve_groups(ms, field=ids(fields), spw=spw)
     preapplied: list[str] = []
     # Tables differ by the data they are for, not by intent: one call serves all intents of the same list of tables.
-    lists: dict[tuple[CalFrom, ...], set[int]] = {}
+    lists: dict[tuple[tuple[CalFrom, ...], str], set[int]] = {}
     for group in groups:
-        lists.setdefault(group.calfroms, set()).update(group.field_ids)
-    for calfroms, field_ids in lists.items():
+        for field in group.field_ids:
+            lists.setdefault((group.calfroms, (uvranges or {}).get(field, "")), set()).add(field)
+    for (calfroms, uvrange), field_ids in lists.items():
         arguments = _arguments(calfroms)
         preapplied += [t for t in arguments["gaintable"] if t not in preapplied]
         ctx.casa.gaincal(
             vis=ms.path, caltable=caltable, field=",".join(str(i) for i in sorted(field_ids)), spw=spw, solint=solint,
             combine=combine, refant=refant, gaintype=gaintype, calmode=calmode, minsnr=minsnr, solnorm=solnorm,
-            minblperant=min_baselines_per_antenna(len(ms.antennas)), append=Path(caltable).is_dir(), **arguments,
+            minblperant=min_baselines_per_antenna(len(ms.antennas)), append=Path(caltable).is_dir(),
+            uvrange=uvrange or None, **arguments, **more,
         )  # fmt: skip
     return handle(ctx, ms, caltable, _kind(gaintype, calmode), solint, fields, preapplied)
 
@@ -256,27 +260,30 @@ def gaincal(
 def bandpass(
     ctx: StageContext, ms: MeasurementSet, caltable: str, fields: Sequence[Field], *, refant: str, spw: str = "",
     solint: str = "inf", combine: str = "scan", minsnr: float = 3.0, solnorm: bool = True, fillgaps: int = 0,
+    append: bool = False, **more: Any,
 ) -> Caltable:  # fmt: skip
-    """Solve for the bandpass (type B) on the fields together."""
+    """Solve for the bandpass (type B) on the fields together; ``more`` are further arguments of the task."""
     spw = spw or ms.science_spw_selection
-    ctx.files.rmtree(caltable)
+    if not append:
+        ctx.files.rmtree(caltable)
     arguments = ctx.calibration.for_solve(ms, field=ids(fields), spw=spw)
     ctx.casa.bandpass(
         vis=ms.path, caltable=caltable, field=ids(fields), spw=spw, solint=solint, combine=combine, refant=refant,
         minsnr=minsnr, solnorm=solnorm, bandtype="B", fillgaps=fillgaps,
-        minblperant=min_baselines_per_antenna(len(ms.antennas)), **arguments,
+        minblperant=min_baselines_per_antenna(len(ms.antennas)), append=Path(caltable).is_dir(), **arguments, **more,
     )  # fmt: skip
     return handle(ctx, ms, caltable, "bandpass", solint, fields, arguments["gaintable"])
 
 
 def delay(
     ctx: StageContext, ms: MeasurementSet, caltable: str, fields: Sequence[Field], *, refant: str, spw: str = "",
-    solint: str = "inf", combine: str = "scan", minsnr: float = 3.0,
+    solint: str = "inf", combine: str = "scan", minsnr: float = 3.0, **more: Any,
 ) -> Caltable:  # fmt: skip
     """Solve for the delay of every antenna and window (type K)."""
     return gaincal(
-        ctx, ms, caltable, fields, refant=refant, spw=spw, solint=solint, gaintype="K", combine=combine, minsnr=minsnr
-    )
+        ctx, ms, caltable, fields, refant=refant, spw=spw, solint=solint, gaintype="K", combine=combine,
+        minsnr=minsnr, **more,
+    )  # fmt: skip
 
 
 def handle(
