@@ -19,6 +19,17 @@ from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.stage_context import StageContext
 
 
+def best_type(
+    sets: Sequence[MeasurementSet], types: Sequence[DataType]
+) -> tuple[DataType | None, tuple[MeasurementSet, ...]]:
+    """The first of the data types that any measurement set has, and all that have it; None and nothing without one."""
+    for datatype in types:
+        found = tuple(ms for ms in sets if ms.column_of(datatype) is not None)
+        if found:
+            return datatype, found
+    return None, ()
+
+
 @attrs.frozen(kw_only=True)
 class Coverage:
     """Observed channels of one field and window in one measurement set, and their centres in the image's frame.

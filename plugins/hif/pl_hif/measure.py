@@ -28,8 +28,9 @@ class PlaneStatistics:
 class ImageNumbers:
     """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
 
-    ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane. ``spectrum`` is the
-    spectrum at the pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
+    ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane;
+    ``expected_rms`` what the scatter of the visibilities promises with natural weights (0: not known). ``spectrum`` is
+    the spectrum at the pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
     """
 
     peak: float
@@ -40,6 +41,7 @@ class ImageNumbers:
     peak_pixel: tuple[int, int, int] = attrs.field(converter=tuple)
     shape: tuple[int, ...] = attrs.field(converter=tuple)
     mask_pixels: int
+    expected_rms: float = 0.0
     channel_rms: tuple[float, ...] = attrs.field(default=(), converter=tuple)
     channel_peak: tuple[float, ...] = attrs.field(default=(), converter=tuple)
     frequency_hz: tuple[float, ...] = attrs.field(default=(), converter=tuple)
@@ -115,10 +117,64 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, channel_rms=noises if shape[3] > 1 else (), channel_peak=peaks if shape[3] > 1 else (),
+        mask_pixels=mask_pixels, expected_rms=expected_noise(ctx, target), channel_rms=noises if shape[3] > 1 else (), channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
         line_velocity_km_s=_span(velocity, loud),
     )  # fmt: skip
+
+
+def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> float:
+    """Noise of an image with natural weights, from the scatter of its visibilities; 0 when it cannot be told.
+
+    Differences of neighbouring channels hold no source. With σ the scatter of the real part of one visibility and N the number of
+    unflagged visibilities (both hands) per image plane, the noise is σ/√N.
+    """
+    variance: list[float] = []
+    per_plane = 0.0
+    column = {"corrected": "CORRECTED_DATA", "data": "DATA"}
+    for part in target.selections:
+        for piece in part.spw.split(","):
+            spw, _, channels = piece.partition(":")
+            with ctx.casa.table(f"{part.path}/DATA_DESCRIPTION") as table:
+                ids = [i for i, s in enumerate(table.getcol("SPECTRAL_WINDOW_ID").tolist()) if s == int(spw)]
+            with ctx.casa.table(part.path) as table:
+                query = f"DATA_DESC_ID IN {ids} && FIELD_ID IN [{part.field}] && ANTENNA1!=ANTENNA2"
+                chosen = table.query(query)
+                try:
+                    rows = chosen.nrows()
+                    if not rows:
+                        continue
+                    # Every k-th row: all baselines and times take part.
+                    step = max(1, -(-rows // most_rows))
+                    name = column[part.column]
+                    data = chosen.getcol(name, 0, -1, step)
+                    bad = chosen.getcol("FLAG", 0, -1, step)
+                finally:
+                    chosen.close()
+            inside = _channel_mask(channels, data.shape[1])
+            both = ~(bad[:, 1:] | bad[:, :-1])
+            both &= (inside[1:] & inside[:-1])[None, :, None]
+            difference = np.diff(data.real, axis=1)[both]
+            if difference.size:
+                variance.append((1.4826 * float(np.median(np.abs(difference))) / np.sqrt(2)) ** 2)
+            good = (~bad)[:, inside].sum(axis=(0, 2)) * step
+            used = good[good > 0]
+            if used.size:
+                per_plane += float(used.sum()) if target.specmode != "cube" else float(np.median(used))
+    if not variance or per_plane <= 0:
+        return 0.0
+    return float(np.sqrt(np.mean(variance) / per_plane))
+
+
+def _channel_mask(text: str, count: int) -> np.ndarray:
+    """Channels of a selection such as ``3~9;48~59``; all for an empty one."""
+    if not text:
+        return np.ones(count, bool)
+    mask = np.zeros(count, bool)
+    for part in text.split(";"):
+        first, _, last = part.partition("~")
+        mask[int(first) : int(last or first) + 1] = True
+    return mask
 
 
 def _span(velocity: list[float], channels: list[int]) -> tuple[float, float] | None:
@@ -166,8 +222,8 @@ def _beam(image: Any) -> tuple[float, float, float] | None:
 def _frequencies(image: Any, count: int) -> list[float]:
     system = image.coordsys()
     try:
-        reference = np.atleast_1d(system.referencevalue("n", "spectral")["numeric"])[0]
-        step = np.atleast_1d(system.increment("n", "spectral")["numeric"])[0]
+        reference = np.atleast_1d(system.referencevalue(type="spectral")["numeric"])[0]
+        step = np.atleast_1d(system.increment(type="spectral")["numeric"])[0]
         pixel = np.atleast_1d(system.referencepixel("spectral")["numeric"])[0]
     finally:
         system.done()

@@ -90,7 +90,7 @@ class Applycal(Stage[ApplycalInputs, ApplycalResult]):
                 ctx.log.warning(f"{ms.name}: nothing is registered for {', '.join(missed)}; these stay uncalibrated.")
             after[ms.name] = flags.summary(ctx, ms.path, "applycal")
             targets[ms.name] = tuple(f.name for f in ms.fields_with_intent("TARGET"))
-            typed = ms.with_data_type("CORRECTED_DATA", DataType.REGCAL_CONTLINE_ALL, overwrite=True)
+            typed = ms.with_data_type(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA", overwrite=True)
             effects += [ReplaceMeasurementSet(typed), MarkApplied(ms.name)]
         return ApplycalResult(
             applied=tuple(applied), before=before, after=after, target_fields=targets, uncalibrated=left,

@@ -72,7 +72,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
             tables.append(table)
             # linearflag: channels whose solution is flagged stay flagged in the data instead of being bridged over.
             effects.append(
-                RegisterCalibration(solve.application(ms, table, self.name, interp="linearperobs,linearflag"))
+                RegisterCalibration(solve.application(ms, table, self.name, interp="linear,linearflag"))
             )
         return BandpassResult(
             tables=tuple(tables), phaseup=tuple(phases), intent=intent, refants=chosen, effects=tuple(effects)

@@ -15,7 +15,7 @@ from pl_hif.heuristics import imaging
 from pl_hif.targets import CONTINUUM, ContinuumRecord, LineRegion
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
-from pl_kernel.ms.datatypes import DataType, of_first_type
+from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.serialize import to_json
@@ -81,7 +81,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: FindcontInputs) -> FindcontResult:
-        datatype, sets = of_first_type(ctx.measurement_sets(inputs.vis), TYPES)
+        datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)
         if datatype is None:
             raise PlError("There are no visibilities to look for a continuum in.")
         if datatype is DataType.RAW:
@@ -167,7 +167,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     ) -> str:  # fmt: skip
         parts = grids.selections(ctx, sets, datatype, name, [spw])
         stem = ctx.path(name, f"spw{spw}", "dirty", ext="")
-        for ending in ("residual", "psf", "pb", "sumwt", "model", "image", "mask"):
+        for ending in ("residual", "psf", "pb", "sumwt", "gridwt", "model", "image", "mask"):
             ctx.files.rmtree(f"{stem}.{ending}")
         ctx.casa.tclean(
             vis=[p.path for p in parts], field=[p.field for p in parts], spw=[p.spw for p in parts],
@@ -178,7 +178,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             parallel=False,
         )  # fmt: skip
         # Only the dirty cube and the primary beam are looked at again.
-        for ending in ("psf", "sumwt", "model"):
+        for ending in ("psf", "sumwt", "gridwt", "model"):
             ctx.files.rmtree(f"{stem}.{ending}")
         return stem
 
@@ -188,8 +188,7 @@ def _read_cube(ctx: StageContext, stem: str) -> tuple[np.ndarray, np.ndarray, An
     with ctx.casa.image(f"{stem}.residual") as image:
         cube = np.asarray(image.getchunk(dropdeg=False)[:, :, 0, :], dtype=np.float32)
         system = image.coordsys()
-        reference = system.referencepixel("n")
-        reference = reference["numeric"] if isinstance(reference, dict) else reference
+        reference = system.referencepixel()["numeric"]
 
         def world(x: float, y: float) -> tuple[float, float]:
             pixel = [float(x), float(y), *[float(v) for v in list(reference)[2:]]]

@@ -19,7 +19,7 @@ from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import ItemContext, StageContext
 
 KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model")
-_SKY = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "sumwt", "weight", "alpha", "alpha.error")
+_SKY = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "sumwt", "gridwt", "weight", "alpha", "alpha.error")
 
 
 class MakeimagesInputs(Inputs):

@@ -11,7 +11,7 @@ from pl_hif.heuristics import imaging
 from pl_hif.targets import CLEAN_LIST, CONTINUUM, SHORT_INTENTS, CleanTarget, ContinuumRecord, channel_text, continuum_key
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
-from pl_kernel.ms.datatypes import DataType, imaging_order, of_first_type
+from pl_kernel.ms.datatypes import DataType, imaging_order
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import clean_name
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
@@ -63,7 +63,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
 
     def run(self, ctx: StageContext, inputs: MakeimlistInputs) -> MakeimlistResult:
         specmode = inputs.specmode or ("cube" if inputs.intent == "TARGET" else "mfs")
-        datatype, sets = of_first_type(ctx.measurement_sets(inputs.vis), imaging_order(inputs.intent, specmode))
+        datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), imaging_order(inputs.intent, specmode))
         if datatype is None:
             raise PlError("There are no visibilities to image.")
         if datatype is DataType.RAW:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import attrs
 
+from pl_hif import grids
 from pl_hif.targets import CONTINUUM, ContinuumRecord, channel_text
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import AddMeasurementSet
-from pl_kernel.ms.datatypes import DataType, of_first_type
+from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.reader import read_measurement_set
 from pl_kernel.serialize import from_json
@@ -62,7 +63,7 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: UvcontsubInputs) -> UvcontsubResult:
-        datatype, sets = of_first_type(ctx.measurement_sets(inputs.vis), TYPES)
+        datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)
         if datatype is None:
             raise PlError("There are no calibrated data to subtract a continuum from: run hif_applycal first.")
         records = {k: from_json(v, ContinuumRecord) for k, v in ctx.value(CONTINUUM, {}).items()}
@@ -93,7 +94,7 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
             if ms.intents_from == "rules":
                 line = line.with_intents({f.id: ms.field(f.id).intents for f in line.fields})
             line = attrs.evolve(line, data_types=(), origin=ms.name)
-            added.append(AddMeasurementSet(line.with_data_type("DATA", DataType.REGCAL_LINE_SCIENCE)))
+            added.append(AddMeasurementSet(line.with_data_type(DataType.REGCAL_LINE_SCIENCE, "DATA")))
             outputs[ms.name] = output
             found += [attrs.evolve(p, outputvis=output) for p in parts]
         return UvcontsubResult(subtractions=tuple(found), outputs=outputs, effects=tuple(added))

@@ -1,0 +1,139 @@
+"""Scores of the stages from continuum to images. Maps are those of the reference pipeline (2026) unless said otherwise."""
+
+from __future__ import annotations
+
+import math
+
+from pl_hif.stages.findcont import FindcontResult
+from pl_hif.stages.makeimages import MadeImage, MakeimagesResult
+from pl_hif.stages.makeimlist import MakeimlistResult
+from pl_hif.stages.uvcontsub import UvcontsubResult
+from pl_kernel import QAScore, scorer
+from pl_kernel.qa import AppliesTo, erf_score, linear
+
+
+@scorer(FindcontResult)
+def continuum_found(result: FindcontResult) -> list[QAScore]:
+    """Found of expected; a single range below 5 % of the channels 0.6."""
+    count = len(result.found)
+    scores = [
+        QAScore(
+            metric="findcont.found", value=count, score=count / result.expected if result.expected else 0.0,
+            short=f"{count} of {result.expected} found",
+            long=f"The continuum was found in {count} of {result.expected} combinations of target and window.",
+        )
+    ]  # fmt: skip
+    for f in result.found:
+        narrow = len(f.cube_ranges) == 1 and f.fraction < 0.05
+        scores.append(
+            QAScore(
+                metric="findcont.fraction", value=f.fraction, score=0.6 if narrow else 1.0,
+                short=f"{100 * f.fraction:.0f} % continuum",
+                long=f"{f.record.field}, spw {f.record.spw}: {100 * f.fraction:.0f} % of the channels are continuum, in "
+                f"{len(f.cube_ranges)} ranges.", applies_to=AppliesTo(field=f.record.field, spw=f.record.spw),
+            )
+        )  # fmt: skip
+    return scores
+
+
+@scorer(UvcontsubResult)
+def continuum_subtracted(result: UvcontsubResult) -> QAScore:
+    """1 when the continuum was subtracted somewhere, else 0."""
+    done = len(result.outputs)
+    return QAScore(
+        metric="uvcontsub.applied", value=done, score=1.0 if done else 0.0,
+        short=f"{len(result.subtractions)} fits" if done else "Nothing subtracted",
+        long=f"The continuum was subtracted in {len(result.subtractions)} combinations of field and window."
+        if done else "The continuum was subtracted nowhere.",
+    )  # fmt: skip
+
+
+@scorer(MakeimlistResult)
+def images_listed(result: MakeimlistResult) -> list[QAScore]:
+    """Listed of expected; continuum images with windows whose continuum nobody knows."""
+    if not result.expected:
+        return [
+            QAScore(metric="imlist.listed", value=0, score=None, short="Nothing to image", long="There is nothing to image.")
+        ]
+    count = len(result.targets)
+    scores = [
+        QAScore(
+            metric="imlist.listed", value=count, score=min(1.0, count / result.expected),
+            short=f"{count} of {result.expected} listed",
+            long=f"{count} of {result.expected} images could be listed." + "".join(f" {f.item}: {f.reason}" for f in result.failures),
+        )
+    ]  # fmt: skip
+    for t in result.targets:
+        if t.intent == "TARGET" and t.specmode in ("cont", "mfs"):
+            known = bool(t.continuum)
+            scores.append(
+                QAScore(
+                    metric="imlist.continuum", value=len(t.continuum), score=1.0 if known else 0.3,
+                    short="Continuum known" if known else "Continuum unknown",
+                    long=f"{t.field}: {len(t.continuum)} continuum ranges are used." if known
+                    else f"{t.field}: no continuum ranges are known, so lines may be in the continuum image.",
+                    applies_to=AppliesTo(field=t.field, spw=t.spws),
+                )
+            )  # fmt: skip
+    return scores
+
+
+@scorer(MakeimagesResult)
+def images_made(result: MakeimagesResult) -> list[QAScore]:
+    """Made of expected; failed or diverged 0; noise against what the visibilities' own scatter promises; dynamic range.
+
+    The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity). The VLA's map
+    of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a faint target is no fault of the image.
+    """
+    made = [i for i in result.images if not i.diverged]
+    scores = [
+        QAScore(
+            metric="images.made", value=len(made), score=len(made) / result.expected if result.expected else None,
+            short=f"{len(made)} of {result.expected} images", long=f"{len(made)} of {result.expected} images were made."
+            + "".join(f" {f.item}: {f.reason}." for f in result.failures),
+        )
+    ]  # fmt: skip
+    for image in result.images:
+        scores += _image_scores(image)
+    return scores
+
+
+def _image_scores(image: MadeImage) -> list[QAScore]:
+    n, t = image.numbers, image.target
+    where = AppliesTo(field=t.field, spw=t.spws, intent=t.intent)
+    label = f"{t.field} {t.specmode}"
+    if image.diverged:
+        return [
+            QAScore(
+                metric="image.diverged", value=image.attempts[-1].residual_peak, score=0.0, short=f"{label}: diverged",
+                long=f"Clean of {image.name} diverged: {image.attempts[-1].reason}.", applies_to=where,
+            )
+        ]  # fmt: skip
+    scores = []
+    if n.expected_rms > 0 and math.isfinite(n.rms):
+        ratio = n.rms / n.expected_rms
+        scores.append(
+            QAScore(
+                metric="image.noise_ratio", value=ratio, score=erf_score(ratio, 1.0, 5.0, 0.34),
+                short=f"{label}: noise {ratio:.2f} × expected",
+                long=f"The noise of {image.name} is {n.rms:.3g} {n.unit}; the scatter of the visibilities promises "
+                f"{n.expected_rms:.3g}.", applies_to=where,
+            )
+        )  # fmt: skip
+    else:
+        scores.append(
+            QAScore(
+                metric="image.noise_ratio", value=n.rms, score=0.0, short=f"{label}: no noise",
+                long=f"The noise of {image.name} could not be measured.", applies_to=where,
+            )
+        )  # fmt: skip
+    if t.intent != "TARGET" and n.rms > 0:
+        dynamic = n.peak / n.rms
+        scores.append(
+            QAScore(
+                metric="image.dynamic_range", value=dynamic, score=linear(dynamic, 5.0, 100.0, 0.0, 1.0),
+                short=f"{label}: dynamic range {dynamic:.0f}",
+                long=f"The peak of {image.name} is {dynamic:.0f} times its noise.", applies_to=where,
+            )
+        )  # fmt: skip
+    return scores

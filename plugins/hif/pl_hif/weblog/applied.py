@@ -1,0 +1,1 @@
+def applycal_page(page, ctx, result): page.section("Result")

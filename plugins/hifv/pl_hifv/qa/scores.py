@@ -1,0 +1,159 @@
+"""Scores of the VLA's own stages."""
+
+from __future__ import annotations
+
+from pl_hifv.stages.exportdata import ExportdataResult
+from pl_hifv.stages.flagdata import FlagdataResult
+from pl_hifv.stages.importdata import ImportdataResult
+from pl_hifv.stages.priorcals import PriorcalsResult
+from pl_hifv.stages.vlasetjy import VlasetjyResult
+from pl_kernel import QAScore, scorer
+from pl_kernel.qa import AppliesTo
+
+PLANNED = ("autocorr", "edgespw")
+"""Flags that the setup asks for; they say nothing about the quality of the data."""
+
+
+@scorer(ImportdataResult)
+def imported(result: ImportdataResult) -> list[QAScore]:
+    """Needed intents (each missing one costs 1/n of the sets), how sure the intents are, data processed before."""
+    scores = []
+    count = max(len(result.imported), 1)
+    missing: list[str] = []
+    for item in result.imported:
+        missing += [f"{intent} in {item.ms.name}" for intent in ("PHASE", "AMPLITUDE") if intent not in item.ms.intents]
+    scores.append(
+        QAScore(
+            metric="import.missing_intents", value=len(missing), score=max(0.0, 1 - len(missing) / count),
+            short="Needed intents present" if not missing else f"Missing: {', '.join(missing)}",
+            long="Every measurement set has a phase and a flux calibrator." if not missing
+            else f"There is no {' and no '.join(missing)}: the flux scale or the phases cannot be calibrated.",
+        )
+    )  # fmt: skip
+    for source in result.intents:
+        value = {"data": 1.0, "user": 1.0, "inferred": 0.6 if source.doubts else 0.95, "none": 0.0}[source.source]
+        scores.append(
+            QAScore(
+                metric="import.intents_source", value=source.source, score=value, short=f"Intents: {source.source}",
+                long=" ".join(source.doubts) if source.doubts else {
+                    "data": "The data say what each scan is for.", "user": "The user said what each field is for.",
+                    "inferred": "Positions and the order of the scans tell what each field is for, without any doubt.",
+                    "none": "Nobody says what the scans are for.",
+                }[source.source],
+                applies_to=AppliesTo(vis=source.vis),
+            )
+        )  # fmt: skip
+    old = [name for name, processed in result.has_history.items() if processed]
+    scores.append(
+        QAScore(
+            metric="import.processed_before", value=len(old), score=1.0 - 0.5 * len(old) / count,
+            short="Unprocessed data" if not old else "Processed before",
+            long="The history holds no earlier processing." if not old
+            else f"The history of {', '.join(old)} holds earlier processing: smoothing or calibration may be applied twice.",
+        )
+    )  # fmt: skip
+    return scores
+
+
+@scorer(FlagdataResult)
+def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
+    """What was flagged beyond the plan: 1 − f/0.6; zeros above 1 % in a line window, or above 5 % of all: 0.3.
+
+    Autocorrelations and edge channels, which are flagged by decision, count neither as data nor as flagged; the reference
+    pipeline (2026) counts everything.
+    """
+    scores = []
+    for one in result.sets:
+        total = one.counts[-1].total if one.counts else 0.0
+        planned = sum(one.newly(a) for a in PLANNED) * total
+        lost = sum(one.newly(c.name) for c in one.counts if c.name not in PLANNED) * total
+        f = lost / (total - planned) if total > planned else 1.0
+        scores.append(
+            QAScore(
+                metric="flags.deterministic", value=f, score=max(0.0, 1 - f / 0.6),
+                short=f"{100 * f:.1f} % flagged", long=f"{100 * f:.1f} % of the cross-correlations of {one.vis} (without edge "
+                "channels) were flagged before anybody looked at the data.", applies_to=AppliesTo(vis=one.vis),
+            )
+        )  # fmt: skip
+        clipped = one.newly("clip")
+        worst = clipped
+        if one.line_spws:
+            by = next((c.by.get("spw", {}) for c in one.counts if c.name == "clip"), {})
+            before = next((c.by.get("spw", {}) for c in one.counts if c.name == "before"), {})
+            worst = max(
+                ((by[s][0] - before.get(s, (0.0, 0.0))[0]) / by[s][1] for s in one.line_spws if s in by and by[s][1]),
+                default=0.0,
+            )
+        bad = worst > (0.01 if one.line_spws else 0.05)
+        scores.append(
+            QAScore(
+                metric="flags.zeros", value=worst, score=0.3 if bad else 1.0, short=f"{100 * worst:.2f} % zeros",
+                long=f"{100 * worst:.2f} % of the visibilities of {one.vis} are exactly zero.",
+                applies_to=AppliesTo(vis=one.vis),
+            )
+        )  # fmt: skip
+    return scores
+
+
+@scorer(VlasetjyResult)
+def standards_present(result: VlasetjyResult) -> list[QAScore]:
+    """A standard calibrator with data left, and a model for each of its windows."""
+    scores = [
+        QAScore(
+            metric="setjy.measured", value=len(result.fluxes),
+            score=len(result.fluxes) / result.expected if 0 < len(result.fluxes) <= result.expected else 0.0,
+            short=f"{len(result.fluxes)} of {result.expected} models set",
+            long=f"{len(result.fluxes)} of {result.expected} combinations of standard calibrator and window have a model.",
+        )
+    ]  # fmt: skip
+    for s in result.standards:
+        present = s.flagged_fraction < 0.995
+        scores.append(
+            QAScore(
+                metric="setjy.standard_present", value=s.flagged_fraction, score=1.0 if present else 0.0,
+                short=f"{s.calibrator} present" if present else f"{s.calibrator} flagged",
+                long=f"{s.field} is {s.calibrator}; {100 * s.flagged_fraction:.0f} % of its data are flagged.",
+                applies_to=AppliesTo(vis=s.vis, field=s.field),
+            )
+        )  # fmt: skip
+    if not result.standards:
+        scores.append(
+            QAScore(metric="setjy.standard_present", score=0.0, short="No standard", long="There is no standard calibrator.")
+        )
+    return scores
+
+
+@scorer(PriorcalsResult)
+def priors_made(result: PriorcalsResult) -> QAScore:
+    """Tables that apply to these data and were made."""
+    wanted = [p for p in result.priors if p.expected]
+    missing = [p for p in wanted if not p.caltable]
+    if not wanted:
+        return QAScore(metric="priors.made", score=None, short="None apply", long="No prior calibration applies to the data.")
+    return QAScore(
+        metric="priors.made", value=len(wanted) - len(missing), score=1 - len(missing) / len(wanted),
+        short=f"{len(wanted) - len(missing)} of {len(wanted)} made",
+        long="All prior calibrations that apply were made." if not missing
+        else "Not made: " + "; ".join(f"{p.kind} of {p.vis} ({p.reason})" for p in missing) + ".",
+    )  # fmt: skip
+
+
+@scorer(ExportdataResult)
+def products_written(result: ExportdataResult) -> list[QAScore]:
+    """Existing products of each kind against those asked for."""
+    scores = []
+    for kind, expected in result.expected.items():
+        if not expected:
+            if kind == "fits":
+                scores.append(
+                    QAScore(metric="export.fits", value=0, score=0.0, short="No image", long="The run made no image to deliver.")
+                )
+            continue
+        made = sum(1 for p in result.products if p.kind == kind and p.size_bytes > 0)
+        scores.append(
+            QAScore(
+                metric=f"export.{kind}", value=made, score=min(1.0, made / expected), short=f"{made} of {expected} {kind}",
+                long=f"{made} of {expected} products of kind {kind} were written.",
+            )
+        )  # fmt: skip
+    return scores
