@@ -152,6 +152,8 @@ def test_older_versions() -> None:
     assert (v2.spw, v2.spw_name, v2.frame) == (3, "", Frame.LSRK)
     (v1,) = parse_contfile("Field: a\n\nSPW3\n1.0~1.1GHz\n").entries
     assert (v1.spw, v1.frame) == (3, Frame.TOPO)
+    (bare,) = parse_contfile("My field\n\nSPW3\n1.0~1.1GHz;1.2~1.3GHz;\n").entries
+    assert (bare.field, bare.text) == ("My field", "1.0000000000~1.1000000000GHz;1.2000000000~1.3000000000GHz TOPO")
     (everything,) = parse_contfile("Field: a\nSpectralWindow: 3\nALL\n").entries
     assert everything.text == "ALLCONT"
 

@@ -8,7 +8,7 @@ Flags: ALLCONT LOWBANDWIDTH LOWSPREAD
 <f1>~<f2>GHz LSRK
 NONE
 ```
-Version 2 gives no window name; version 1 says `SPWn` and no frame, meaning TOPO. `ALL` in place of ranges means that
+Version 2 gives no window name; version 1 says `SPWn`, no frame (meaning TOPO), and the bare name of the field. `ALL` in place of ranges means that
 everything is continuum, `NONE` that no continuum was found.
 """
 
@@ -28,6 +28,7 @@ from pl_kernel.serialize import write_bytes_atomically
 FLAGS = ("ALLCONT", "LOWBANDWIDTH", "LOWSPREAD")
 _WINDOW = re.compile(r"SpectralWindow:\s*(\d+)(?:\s+(\S.*))?")
 _WINDOW_V1 = re.compile(r"SPW:?\s*(\d+):?")
+_KNOWN_V1 = re.compile(r"SPW:?\s*\d+:?|ALL|ALLCONT|NONE")
 _FRAMES = {"LSRK": Frame.LSRK, "TOPO": Frame.TOPO, "SOURCE": Frame.SOURCE, "BARY": Frame.BARY}
 
 
@@ -142,12 +143,13 @@ def parse_contfile(text: str, source: str = "cont.dat") -> ContFile:
     entries: list[ContRanges] = []
     field: str | None = None
     entry: ContRanges | None = None
-    topo = False
+    # In version 1 a line that is nothing else is the name of a field.
+    version_1 = re.search(r"^SPW\s*\d", text, re.MULTILINE) is not None and "SpectralWindow:" not in text
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        if line.startswith("Field:"):
+        if line.startswith("Field:") or (version_1 and "~" not in line and not _KNOWN_V1.fullmatch(line)):
             entries += [entry] if entry else []
             field, entry = line.removeprefix("Field:").strip().strip('"'), None
             continue
@@ -156,9 +158,8 @@ def parse_contfile(text: str, source: str = "cont.dat") -> ContFile:
             entries += [entry] if entry else []
             if field is None:
                 raise InputError(f"{source}, line {number}: a spectral window stands before any field.")
-            topo = match.re is _WINDOW_V1
-            name = "" if topo else (match[2] or "").strip()
-            entry = ContRanges(field, VirtualSpw(int(match[1])), name, frame=Frame.TOPO if topo else Frame.LSRK)
+            name = "" if match.re is _WINDOW_V1 else (match[2] or "").strip()
+            entry = ContRanges(field, VirtualSpw(int(match[1])), name, frame=Frame.TOPO if version_1 else Frame.LSRK)
             continue
         if entry is None:
             raise InputError(f"{source}, line {number}: '{line}' belongs to no spectral window.")
@@ -184,10 +185,10 @@ def _with_line(entry: ContRanges, line: str, place: str) -> ContRanges:
         return attrs.evolve(entry, none=True)
     limits, _, frame_name = line.rpartition(" ") if line.split()[-1] in _FRAMES else (line, "", "")
     try:
-        limits_hz = parse_range_hz(limits)
+        limits_hz = tuple(parse_range_hz(item) for item in limits.split(";") if item.strip())
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     frame = _FRAMES[frame_name] if frame_name else Frame.TOPO
     if entry.ranges_hz and frame is not entry.frame:
         raise InputError(f"{place}: the ranges of one spectral window must be in one frame.")
-    return attrs.evolve(entry, ranges_hz=(*entry.ranges_hz, limits_hz), frame=frame)
+    return attrs.evolve(entry, ranges_hz=(*entry.ranges_hz, *limits_hz), frame=frame)

@@ -21,7 +21,7 @@ _BLOCK = 2880
 _CARD = 80
 _MOST_HEADER_BLOCKS = 2000  # 5.8 MB of header: beyond that the END card is missing
 _ASDM_FILES = ("ASDM.xml", "Main.xml", "Antenna.xml")
-_NOSTAR_MARKS = ((0, b"RW"), (15136, b"LS"))  # header record of the 45 m telescope's format, with NULs between
+_NOSTAR_MARKS = ((0, b"RW"), (15136, b"LS"))  # offset and letters of the header records; NULs between
 
 
 @attrs.frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -102,8 +103,7 @@ def summarise_main(table: Any) -> MainSummary:
 def _add_chunk(
     chunk: dict[str, NDArray[Any]], tallies: dict[tuple[int, ...], _Tally], antennas: dict[int, set[int]]
 ) -> None:
-    keys, inverse = np.unique(np.stack([chunk[c] for c in _GROUPS], axis=1), axis=0, return_inverse=True)
-    inverse = inverse.ravel()
+    keys, inverse = _distinct_rows([chunk[c] for c in _GROUPS])
     order = np.argsort(inverse, kind="stable")
     first = np.searchsorted(inverse[order], np.arange(len(keys)))
     half = chunk["INTERVAL"] / 2
@@ -120,6 +120,21 @@ def _add_chunk(
         _count(chunk["EXPOSURE"][rows], tally.exposures)
         seen = antennas.setdefault(int(key[0]), set())
         seen.update(int(a) for a in np.union1d(chunk["ANTENNA1"][rows], chunk["ANTENNA2"][rows]))
+
+
+def _distinct_rows(columns: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Distinct combinations, shape (combinations, columns), and which one each row has.
+
+    One integer per combination: np.unique(axis=0) is twenty times slower.
+    """
+    lows = [int(c.min()) for c in columns]
+    spans = [int(c.max()) - low + 1 for c, low in zip(columns, lows, strict=True)]
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, low, span in zip(columns, lows, spans, strict=True):
+        code = code * span + (column - low)
+    codes, inverse = np.unique(code, return_inverse=True)
+    parts = np.unravel_index(codes, spans)
+    return np.stack([p + low for p, low in zip(parts, lows, strict=True)], axis=1).astype(np.int64), inverse.ravel()
 
 
 def _count(values: NDArray[Any], into: dict[float, int]) -> None:

@@ -19,10 +19,6 @@ _STOKES = (
     "Undefined", "I", "Q", "U", "V", "RR", "RL", "LR", "LL", "XX", "XY", "YX", "YY", "RX", "RY", "LX", "LY", "XR", "XL",
     "YR", "YL", "PP", "PQ", "QP", "QQ",
 )  # fmt: skip
-_DIRECTION_FRAMES = {
-    0: "J2000", 1: "JMEAN", 2: "JTRUE", 3: "APP", 4: "B1950", 5: "B1950_VLA", 6: "BMEAN", 7: "BTRUE", 8: "GALACTIC",
-    9: "HADEC", 10: "AZEL", 15: "ECLIPTIC", 21: "ICRS",
-}  # fmt: skip
 _LINEAR_TOLERANCE = 1e-3  # of a channel: what a linear axis may be off before the channels are listed one by one
 
 
@@ -62,11 +58,11 @@ def parse_fields(table: Subtable, observed: set[int]) -> tuple[Field, ...]:
     fields = []
     names, sources, codes = table.get("NAME", ""), table.get("SOURCE_ID", -1), table.get("CODE", "")
     directions, frames = table.get("PHASE_DIR"), table.get("PhaseDir_Ref")
-    fixed = table.frames.get("PHASE_DIR", "J2000")
+    fixed, by_code = table.frames.get("PHASE_DIR", ("J2000", {}))
     for i in sorted(observed & set(range(table.n_rows))):
         ra, dec = _direction(directions[i])
         code = "" if str(codes[i]).strip().lower() == "none" else str(codes[i]).strip()
-        frame = fixed if frames[i] is None else _DIRECTION_FRAMES.get(int(frames[i]), fixed)
+        frame = fixed if frames[i] is None else by_code.get(int(frames[i]), fixed)
         fields.append(Field(i, str(names[i]).strip() or f"field_{i}", int(sources[i]), ra, dec, frame, code))
     return tuple(fields)
 
@@ -100,7 +96,7 @@ def parse_sources(table: Subtable, fields: Sequence[Field]) -> tuple[Source, ...
                 name=str(names[found[0]]).strip(),
                 ra_rad=ra,
                 dec_rad=dec,
-                frame=table.frames.get("DIRECTION", "J2000"),
+                frame=table.frames.get("DIRECTION", ("J2000", {}))[0],
                 proper_motion_rad_s=(float(motion[0]), float(motion[1])) if motion.size == 2 else (0.0, 0.0),
                 rest_frequencies_hz={s: v for s, v in lines.items() if v},
                 transitions={s: w for s, w in words.items() if w},

@@ -25,14 +25,18 @@ def default_open_table() -> OpenTable:
     return Casa(Recorder(), os.devnull).table
 
 
+Frames = tuple[str, dict[int, str]]
+"""Frame of a direction column, and the frames by code where each row has its own."""
+
+
 class Subtable:
     """Columns of one subtable, read once. An absent, unreadable or empty table has no rows and no columns."""
 
-    def __init__(self, columns: dict[str, Any], n_rows: int, frames: dict[str, str] | None = None) -> None:
+    def __init__(self, columns: dict[str, Any], n_rows: int, frames: dict[str, Frames] | None = None) -> None:
         self.columns = columns
         self.n_rows = n_rows
         self.frames = frames or {}
-        """Reference frame of the columns that declare one for all rows."""
+        """Reference frames of the columns that hold directions."""
 
     def get(self, name: str, default: Any = None) -> list[Any]:
         """One value per row; `default` repeated where the column is absent. Undefined cells of array columns: None."""
@@ -53,7 +57,7 @@ def read_subtable(path: Path, wanted: Sequence[str], open_table: OpenTable) -> S
                     values = _read_column(table, name, n_rows)
                     if values is not None:
                         columns[name] = values
-                    if frame := _frame_of(table, name):
+                    if frame := _frames_of(table, name):
                         frames[name] = frame
             return Subtable(columns, n_rows, frames)
     except RuntimeError:  # casatools' only exception: the table is damaged
@@ -74,12 +78,15 @@ def _read_column(table: Any, name: str, n_rows: int) -> list[Any] | None:
         return None
 
 
-def _frame_of(table: Any, name: str) -> str:
+def _frames_of(table: Any, name: str) -> Frames | None:
     try:
         info = table.getcolkeyword(name, "MEASINFO") if "MEASINFO" in table.colkeywordnames(name) else {}
     except RuntimeError:
-        return ""
-    return str(info.get("Ref", "")) if info.get("type") == "direction" else ""
+        return None
+    if info.get("type") != "direction":
+        return None
+    codes, words = info.get("TabRefCodes", ()), info.get("TabRefTypes", ())
+    return str(info.get("Ref", "J2000")), {int(c): str(w) for c, w in zip(codes, words, strict=False)}
 
 
 @contextmanager
