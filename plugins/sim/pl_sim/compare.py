@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pl_sim.truth import Truth
 
 
+_INNER = 0.8
+"""Share of the channels that solutions are taken to rest on."""
+
+
 @frozen
 class Comparison:
     """Recovered minus injected, over all solutions that are not flagged."""
@@ -44,8 +48,9 @@ def compare_caltable(truth: Truth, caltable: Path | str, *, reference: str | Non
     """Compare a table of K, B, G, T or D solutions with what was injected.
 
     K: ns. B: fractional complex deviation of the shape. G, T: fractional complex deviation of the time dependence: a
-    constant per antenna, receptor and spw is left free, since it depends on which other tables were applied. D:
-    difference of moduli relative to the reference antenna.
+    constant per antenna, receptor, spw and field is left free, since it depends on which other tables were applied
+    and on leakage; `expected_rms` is what thermal noise alone gives for phases solved from the inner 80 % of the
+    channels. D: difference of moduli relative to the reference antenna.
 
     reference: name of the reference antenna; default: the one that CASA's table names or that has no phase.
     """
@@ -122,22 +127,47 @@ def _bandpasses(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], f
 
 
 def _gains(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], flags: list[NDArray]) -> Comparison:
+    fields = list(truth.fields)
+    finite = [np.abs(v[~f]) for v, f in zip(values, flags, strict=True)]
+    phases_only = all(np.allclose(v, 1, atol=1e-4) for v in finite)
+    present: dict[tuple[float, int], set[int]] = {}
+    for i, flag in enumerate(flags):
+        if not flag.all():
+            present.setdefault((rows["TIME"][i], int(rows["SPECTRAL_WINDOW_ID"][i])), set()).add(int(rows["ANTENNA1"][i]))
     ratios: dict[str, list[complex]] = {}
+    variances: dict[str, list[float]] = {}
     for i, value in enumerate(values):
         a, r, s = (int(rows[k][i]) for k in ("ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID"))
-        half = max(rows["INTERVAL"][i], truth.record["integration_s"]) / 2
-        expected = truth.gain(s, rows["TIME"][i] - half, rows["TIME"][i] + half,
+        if a == r:
+            continue
+        seconds = max(rows["INTERVAL"][i], truth.record["integration_s"])
+        expected = truth.gain(s, rows["TIME"][i] - seconds / 2, rows["TIME"][i] + seconds / 2,
                               truth.antennas[r] if r >= 0 else None)
+        if phases_only:
+            expected = expected / np.abs(expected)
+        field = fields[int(rows["FIELD_ID"][i])]
+        flux = truth.flux_jy(field, float(truth.frequency_hz(s).mean()))
+        channels = _INNER * len(truth.frequency_hz(s))
+        samples = channels * max(1.0, round(seconds / truth.record["integration_s"]))
+        antennas = len(present.get((rows["TIME"][i], s), {a}))
         for p in range(value.shape[0]):
             if not flags[i][p].any():
-                ratios.setdefault(_label(truth, a, p, s), []).append(complex(value[p, 0]) / expected[a, p])
-    residuals, labels = [], []
+                label = f"{_label(truth, a, p, s)}/{field}"
+                ratios.setdefault(label, []).append(complex(value[p, 0]) / expected[a, p])
+                # Phase of a point source between N antennas: var(phi_a - phi_ref) = 2 var(baseline) / N.
+                sigma = float(np.mean(truth.thermal_jy(s)[:, p])) / flux
+                variances.setdefault(label, []).append(2 / antennas * sigma**2 / samples)
+    residuals: list[complex] = []
+    labels: list[str] = []
+    expected_variance: list[float] = []
     for label, ratio in ratios.items():
         array = np.array(ratio)
         if len(array) > 1:
             residuals += list(array / array.mean() - 1)
             labels += [label] * len(array)
-    return _collect("gain", "", residuals, labels)
+            expected_variance += variances[label]
+    thermal = float(np.sqrt(np.mean(expected_variance))) if expected_variance else None
+    return _collect("gain", "", residuals, labels, thermal)
 
 
 def _leakages(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], flags: list[NDArray]) -> Comparison:

@@ -23,7 +23,7 @@ from pl_sim.noise import complex_noise, radiometer_sigma, stream
 from pl_sim.regions import Region
 from pl_sim.schedule import Entry, timeline
 from pl_sim.sky import SkyModel
-from pl_sim.truth import write_truth
+from pl_sim.truth import truth_path, write_truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -163,7 +163,7 @@ def simulate(observation: Observation, path: Path | str, *, seed: int = 1, fault
 
     Args:
         observation: what to simulate.
-        path: the measurement set to make; an existing one is replaced.
+        path: the measurement set to make. An earlier simulation there is replaced, anything else refused.
         seed: of the thermal noise. The truth does not depend on it.
         faults: what goes wrong; instances, or text as on the command line.
         progress: called with the fraction done.
@@ -175,6 +175,9 @@ def simulate(observation: Observation, path: Path | str, *, seed: int = 1, fault
         ImpossibleObservation, UnknownFault: before anything is written.
     """
     path = Path(path).absolute()
+    if path.exists() and not truth_path(path).exists():
+        raise ImpossibleObservation(f"{path.name} exists and is not a simulation (no {path.name}.truth); "
+                                    "choose another name or remove it.")
     made = tuple(parse_fault(f) if isinstance(f, str) else f for f in faults)
     as_planned = observation
     for fault in made:

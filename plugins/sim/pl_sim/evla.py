@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RECEIVERS = {
     name: Receiver(f"EVLA_{name}", low * 1e9, high * 1e9)
-    for name, low, high in (("L", 1, 2), ("S", 2, 4), ("C", 4, 8), ("X", 8, 12), ("KU", 12, 18), ("K", 18, 26.5),
+    for name, low, high in (("L", 1, 2), ("S", 1.98, 4.1), ("C", 4, 8), ("X", 8, 12), ("KU", 12, 18), ("K", 18, 26.5),
                             ("KA", 26.5, 40), ("Q", 40, 50))
 }
 BBC_NUMBERS = {"A0C0": 12, "B0D0": 15, "A1C1": 10, "A2C2": 11, "B1D1": 13, "B2D2": 14}

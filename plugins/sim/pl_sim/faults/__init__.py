@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
+from pl_kernel.errors import UnknownName
 
 from pl_sim.errors import UnknownFault
 
@@ -91,7 +92,7 @@ def make_fault(name: str, **parameters: Any) -> Fault:
     """
     known = known_faults()
     if name not in known:
-        raise UnknownFault(f"There is no fault {name}; known are {', '.join(known)}.")
+        raise UnknownFault(UnknownName("fault", name, known).sentence)
     cls = known[name]
     fields = {f.name: f for f in attrs.fields(cls)}  # type: ignore[arg-type]
     for parameter in parameters:
@@ -105,7 +106,7 @@ def parse_fault(text: str) -> Fault:
     name, _, rest = text.partition("=")
     known = known_faults()
     if name not in known:
-        raise UnknownFault(f"There is no fault {name}; known are {', '.join(known)}.")
+        raise UnknownFault(UnknownName("fault", name, known).sentence)
     fields = {f.name: f for f in attrs.fields(known[name])}  # type: ignore[arg-type]
     parameters: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):

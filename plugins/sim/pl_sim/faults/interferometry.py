@@ -183,7 +183,7 @@ class BadDeformatter(Fault):
             return
         channel = np.arange(len(chunk.frequency))
         tooth = np.abs((channel / 9.0 % 1.0) * 2 - 1)
-        factor = (1 - self.depth * (1 - tooth)) * np.exp(2.2j * np.sign(np.sin(channel / 4.0)))
+        factor = (1 - self.depth * (1 - tooth)) * np.exp(2.2j * np.sign(np.sin(channel / 4.0 + 0.1)))
         chunk.gain[:, chunk.run.observation.array.names.index(antenna), self.receptor] *= factor.astype(np.complex64)
 
     def regions(self, observation: Observation) -> tuple[Region, ...]:
@@ -489,7 +489,7 @@ class Shadowing(Fault):
     """
 
     name: ClassVar[str] = "shadowing"
-    metres: float = 20.0
+    metres: float = 26.0
 
     def _pair(self, obs: Observation) -> tuple[int, int]:
         return 0, len(obs.array.antennas) - 1

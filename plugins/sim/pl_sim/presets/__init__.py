@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from pl_kernel.errors import UnknownName
 
 from pl_sim.errors import UnknownPreset
 
@@ -70,5 +71,5 @@ def get_preset(name: str) -> Preset:
     """
     known = known_presets()
     if name not in known:
-        raise UnknownPreset(f"There is no preset {name}; known are {', '.join(known)}.")
+        raise UnknownPreset(UnknownName("preset", name, known).sentence)
     return known[name]
