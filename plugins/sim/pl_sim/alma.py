@@ -65,6 +65,15 @@ class AlmaCorruptions(Corruptions):
             return self.jy_per_k * self.tsys_k(spw, elevations[0])[None]
         return self.jy_per_k * np.stack([self.tsys_k(spw, e) for e in self.elevation[index]])
 
+    def sky_power_k(self, spw: int, index: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Power of the blank sky and the receiver [1, antenna, receptor, channel] in K, and the share [1, 1,
+        channel] of a
+        temperature above the air that arrives; for integrations of one subscan."""
+        baseband, frequency = self.windows[spw]
+        elevation = float(self.elevation[index.start])
+        sky = self.tsys.load_power_k("OFF_SOURCE", baseband, frequency, elevation)
+        return sky[None], self.tsys.arriving(frequency, elevation)[None, None]
+
     def jones(self, spw: int, frequency_hz: NDArray[np.float64], index: slice) -> NDArray[np.complex64]:
         """Antenna gains (time, antenna, receptor, channel) in correlation coefficient per sqrt(Jy)."""
         gains = super().jones(spw, frequency_hz, index)
@@ -188,13 +197,14 @@ class Water:
 
 def subscan_elevations(obs: Observation) -> NDArray[np.float64]:
     """Mean elevation (rad) of the subscan that every integration belongs to, (time,)."""
-    geometry = Geometry(obs.array.positions_m)
-    parts = []
-    for entry in timeline(obs):
-        fld = obs.fields[entry.field]
-        elevation = geometry.azel(entry.times, np.radians(fld.ra_deg), np.radians(fld.dec_deg))[1]
-        parts.append(np.full(len(entry.times), elevation.mean()))
-    return np.concatenate(parts)
+    entries = list(timeline(obs))
+    counts = np.array([len(entry.times) for entry in entries])
+    fields = [obs.fields[entry.field] for entry in entries]
+    places = np.repeat(np.radians([[fld.ra_deg, fld.dec_deg] for fld in fields]), counts, axis=0)
+    # One call for all times: what costs is the orientation of the Earth, not its application.
+    _, elevation = Geometry(obs.array.positions_m).azel(np.concatenate([e.times for e in entries]), *places.T)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return np.repeat(np.add.reduceat(elevation, starts) / counts, counts)
 
 
 @frozen
@@ -244,7 +254,8 @@ class AlmaSystem(Extension):
                 (instrument.site.temperature_k, instrument.site.pressure_hpa, instrument.site.humidity_percent),
                 self.project.band,
             )
-        write_pointing(run)
+        if obs.engine == "interferometer":
+            write_pointing(run)
 
     def _measure(self, run: Run) -> list[TsysMeasurement]:
         obs, c = run.observation, run.corruptions
@@ -410,18 +421,17 @@ def write_load(run: Run, entry: Entry) -> None:
 def write_pointing(run: Run, every: int = 3) -> None:
     """POINTING in AZELGEO: one row per antenna for every few integrations, on the field."""
     obs = run.observation
-    times, azimuth, elevation, names = [], [], [], []
+    times, places, names = [], [], []
     for entry in timeline(obs):
         fld = obs.fields[entry.field]
         at = entry.times[::every]
-        az, el = run.geometry.azel(at, np.radians(fld.ra_deg), np.radians(fld.dec_deg))
         times.append(at)
-        azimuth.append(az)
-        elevation.append(el)
+        places.append(np.repeat(np.radians([[fld.ra_deg, fld.dec_deg]]), len(at), axis=0))
         names += [fld.name] * len(at)
+    azimuth, elevation = run.geometry.azel(np.concatenate(times), *np.concatenate(places).T)
     na = len(obs.array.antennas)
     time = np.repeat(np.concatenate(times), na)
-    direction = np.repeat(np.stack([np.concatenate(azimuth), np.concatenate(elevation)], axis=-1), na, axis=0)
+    direction = np.repeat(np.stack([azimuth, elevation], axis=-1), na, axis=0)
     count = len(time)
     run.writer.subtable(
         "POINTING",

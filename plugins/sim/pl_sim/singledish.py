@@ -1,52 +1,48 @@
-"""Single dish: raster patterns, the sky as a beam sees it, and what the instrument adds to a spectrum.
+"""Single dish: raster patterns, the sky as a beam sees it, and the engine that records total power.
 
-Offsets are (east, north) in arcsec from the map centre, measured on the sky; velocities are radio convention in km/s.
+Offsets are (east, north) in arcsec on the sky from the map centre; velocities are LSRK, radio convention, in km/s.
+Recorded power is g(t) |B(nu)|^2 [T_rx + T_sky + eta e^(-tau) (T_A* + baseline)] / 300 K, so that (ON - OFF) / OFF
+times
+T_sys is T_A* above the air.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
+from attrs import frozen
 
-from pl_sim.atmosphere import FloatArray
+from pl_sim.engine import CORRELATED_ROLES, Extension, register_engine
+from pl_sim.errors import ImpossibleObservation
+from pl_sim.geometry import Geometry, offset_direction
+from pl_sim.mswriter import repeat
+from pl_sim.observation import SPEED_OF_LIGHT, Scan, Subscan
+from pl_sim.schedule import timeline
 
-FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
-GAUSSIAN_AREA = np.sqrt(np.pi / (4.0 * np.log(2.0)))
-"""Area of a Gaussian of unit height and unit FWHM (1.0645); its square is the solid angle of a two-dimensional one
-(1.1331)."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
+    from pl_sim.engine import Run
+    from pl_sim.observation import Observation
+    from pl_sim.schedule import Entry
 
-@attrs.frozen(eq=False)
-class Subscan:
-    """A stretch of integrations of one kind.
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+GAUSSIAN_AREA = math.sqrt(math.pi / (4.0 * math.log(2.0)))
+"""Area of a Gaussian of unit height and unit FWHM (1.0645); its square (1.1331) is the solid angle of a round one."""
 
-    kind: "ON", "OFF" or "ATM"; load: for ATM, what the receiver looks at; x, y: offsets [n] arcsec; time_s:
-    mid-times [n].
-    """
-
-    kind: str
-    scan: int
-    subscan: int
-    x: FloatArray
-    y: FloatArray
-    time_s: FloatArray
-    load: str = ""
-
-    @property
-    def count(self) -> int:
-        return len(self.time_s)
+POWER_UNIT_K = 300.0
+"""Power that is recorded as one."""
 
 
-@attrs.frozen
+@frozen
 class Raster:
-    """An on-the-fly map: rows swept back and forth, an OFF before every `rows_per_off` rows and at the end of each
-    map.
+    """An on-the-fly map: rows swept back and forth, an OFF before every `rows_per_off` rows and after the last.
 
-    width is along the sweep, height across (arcsec); samples and rows are spread evenly over them, ends included.
-    angle_deg: position angle of the sweep from east through north; maps after the first are turned by 90 degrees when
-    `basket_weave` is set, so that scan effects average out.
+    width is along the sweep, height across (arcsec). angle_deg: position angle of the sweep, east through north;
+    every
+    second map is turned by 90 degrees when `basket_weave` is set, so that scan effects average out.
     """
 
     width: float
@@ -54,65 +50,69 @@ class Raster:
     samples: int
     rows: int
     off: tuple[float, float]
-    integration_s: float = 0.576
-    off_integrations: int = 12
+    off_integrations: int = 10
     rows_per_off: int = 1
     maps: int = 1
     angle_deg: float = 0.0
     basket_weave: bool = True
     turnaround_s: float = 2.5
 
-    def offsets(self, index: int, map_index: int) -> tuple[FloatArray, FloatArray]:
-        """East and north offsets (arcsec) of the samples of one row."""
-        along = np.linspace(-self.width / 2, self.width / 2, self.samples)
-        if index % 2:
-            along = along[::-1]
-        across = np.full(self.samples, -self.height / 2 + self.height * index / max(self.rows - 1, 1))
-        angle = np.radians(self.angle_deg + (90.0 if self.basket_weave and map_index % 2 else 0.0))
-        return along * np.cos(angle) - across * np.sin(angle), along * np.sin(angle) + across * np.cos(angle)
+    def track(self, row: int, map_index: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Offsets (east, north) of the two ends of a row, in the order of the sweep."""
+        half = self.width / 2 if row % 2 == 0 else -self.width / 2
+        across = -self.height / 2 + self.height * row / max(self.rows - 1, 1)
+        angle = math.radians(self.angle_deg + (90.0 if self.basket_weave and map_index % 2 else 0.0))
+        cosine, sine = math.cos(angle), math.sin(angle)
+        first, last = ((along * cosine - across * sine, along * sine + across * cosine) for along in (-half, half))
+        return first, last
 
-    def schedule(self, start_s: float, tsys_scans: bool = True, tsys_integrations: int = 4) -> list[Subscan]:
-        """All subscans in time order.  Each map is a scan; when `tsys_scans` is set a load calibration at the OFF
-        comes before it."""
+    def scan(
+        self,
+        number: int,
+        map_index: int,
+        spws: tuple[int, ...],
+        integration_s: float,
+        target: str,
+        off: str,
+        on_intents: tuple[str, ...],
+        off_intents: tuple[str, ...],
+    ) -> Scan:
+        """One map as one scan. `off` may be the target itself: the OFF is then reached by an offset."""
+        away = (self.off, self.off) if off == target else None
+        nothing = Subscan(
+            off,
+            self.off_integrations * integration_s,
+            off_intents,
+            kind="off",
+            track_arcsec=away,
+            gap_s=self.turnaround_s,
+        )
         subscans: list[Subscan] = []
-        clock, scan = start_s, 0
-        dt = self.integration_s
-
-        def add(kind: str, number: int, x: FloatArray, y: FloatArray, load: str = "") -> None:
-            nonlocal clock
-            subscans.append(Subscan(kind, scan, number, x, y, clock + (np.arange(len(x)) + 0.5) * dt, load))
-            clock += len(x) * dt + self.turnaround_s
-
-        def add_off(number: int, count: int, kind: str = "OFF", load: str = "") -> None:
-            add(kind, number, np.full(count, self.off[0]), np.full(count, self.off[1]), load)
-
-        for map_index in range(self.maps):
-            if tsys_scans:
-                scan += 1
-                for number, load in enumerate(("OFF_SOURCE", "AMBIENT", "HOT"), start=1):
-                    add_off(number, tsys_integrations, "ATM", load)
-                clock += 8.0
-            scan += 1
-            number = 0
-            for row in range(self.rows):
-                if row % self.rows_per_off == 0:
-                    number += 1
-                    add_off(number, self.off_integrations)
-                number += 1
-                add("ON", number, *self.offsets(row, map_index))
-            add_off(number + 1, self.off_integrations)
-            clock += 8.0
-        return subscans
+        for row in range(self.rows):
+            if row % self.rows_per_off == 0:
+                subscans.append(nothing)
+            subscans.append(
+                Subscan(
+                    target,
+                    self.samples * integration_s,
+                    on_intents,
+                    kind="on",
+                    track_arcsec=self.track(row, map_index),
+                    gap_s=self.turnaround_s,
+                )
+            )
+        return Scan(number, (*subscans, nothing), spws, gap_s=8.0)
 
 
-@attrs.frozen
+@frozen
 class LineCloud:
-    """A Gaussian cloud with a Gaussian line, as the truth of a map.
+    """A round Gaussian cloud with a Gaussian line: the truth of a map.
 
-    peak_k: peak of the unsmeared cloud (T_A* above the air, K); fwhm: arcsec; velocity, width: km/s (LSRK, FWHM);
+    peak_k: peak of the unsmeared cloud (T_A* above the air, K); fwhm: arcsec; velocity, width (FWHM): km/s, LSRK;
     gradient: change of the line centre along the east offset, km/s per arcsec; x, y: offset of the cloud, arcsec.
     """
 
+    rest_hz: float
     peak_k: float = 4.0
     fwhm: float = 45.0
     velocity: float = 30.0
@@ -123,75 +123,275 @@ class LineCloud:
 
     def observed_fwhm(self, beam: float) -> float:
         """FWHM (arcsec) of the cloud seen by a Gaussian beam (arcsec)."""
-        return float(np.hypot(self.fwhm, beam))
+        return math.hypot(self.fwhm, beam)
 
-    def spectrum_k(self, x: FloatArray, y: FloatArray, velocity: FloatArray, beam: float) -> FloatArray:
-        """T_A* seen by a Gaussian beam at offsets [n] and velocities [channels]: shape [channels, n].
+    def spectrum_k(
+        self, x: NDArray[np.float64], y: NDArray[np.float64], velocity: NDArray[np.float64], beam: float
+    ) -> NDArray[np.float64]:
+        """T_A* seen by a Gaussian beam (arcsec) at offsets [...] and velocities [channel]: shape [..., channel].
 
         Exact for Gaussians: the beam dilutes the peak by (fwhm / observed)^2, shrinks the apparent gradient by the
-        same factor, and
-        widens the line by the velocities that it hides.
+        same
+        factor, and widens the line by the velocities that it hides.
         """
         observed = self.observed_fwhm(beam)
         shrink = (self.fwhm / observed) ** 2
         radius2 = (x - self.x) ** 2 + (y - self.y) ** 2
         column = self.peak_k * shrink * np.exp(-radius2 * FWHM_PER_SIGMA**2 / (2 * observed**2))
-        hidden = self.gradient * self.fwhm / FWHM_PER_SIGMA * np.sqrt(1.0 - shrink)
+        hidden = self.gradient * self.fwhm / FWHM_PER_SIGMA * math.sqrt(1.0 - shrink)
         intrinsic = self.width / FWHM_PER_SIGMA
-        sigma = np.hypot(intrinsic, hidden)
+        sigma = math.hypot(intrinsic, hidden)
         centre = self.velocity + self.gradient * shrink * (x - self.x)
-        return (column * intrinsic / sigma) * np.exp(-((velocity[:, None] - centre) ** 2) / (2 * sigma**2))
+        profile = np.exp(-((velocity - centre[..., None]) ** 2) / (2 * sigma**2))
+        return (column * intrinsic / sigma)[..., None] * profile
 
     def map_integral(self) -> float:
         """Integral over the map and the line, K km/s arcsec^2: does not depend on the beam."""
-        return float(self.peak_k * self.width * GAUSSIAN_AREA * GAUSSIAN_AREA**2 * self.fwhm**2)
+        return self.peak_k * self.width * GAUSSIAN_AREA * GAUSSIAN_AREA**2 * self.fwhm**2
 
-    def position_integral(self, x: float, y: float, beam: float) -> float:
-        """Integrated intensity (K km/s) seen by the beam at one offset."""
-        observed = self.observed_fwhm(beam)
-        dilution = (self.fwhm / observed) ** 2 * np.exp(
-            -((x - self.x) ** 2 + (y - self.y) ** 2) * FWHM_PER_SIGMA**2 / (2 * observed**2)
-        )
-        return float(self.peak_k * dilution * self.width * GAUSSIAN_AREA)
+    def flux_jy(self, jy_per_k: float, beam: float) -> float:
+        """Flux density of the whole cloud at the line centre (gradient ignored) for a dish of this gain and beam."""
+        return jy_per_k * self.peak_k * (self.fwhm / beam) ** 2
 
 
-@attrs.frozen
+@frozen
 class BaselineShape:
     """Residual baseline of one spectrum: K at each order of a polynomial on [-1, 1], plus a standing wave.
 
-    polynomial_k: rms of the coefficients, lowest order first; ripple_k: amplitude and ripple_cycles: periods over
-    the window.
+    polynomial_k: rms of the coefficients, lowest order first; ripple_k: amplitude; ripple_cycles: periods over the
+    window.
     """
 
     polynomial_k: tuple[float, ...] = ()
     ripple_k: float = 0.0
     ripple_cycles: float = 2.0
 
-    def draw(self, rng: np.random.Generator, channels: int, count: int) -> FloatArray:
-        """`count` independent baselines: [channels, count] K."""
+    def draw(self, rng: np.random.Generator, count: int, channels: int) -> NDArray[np.float64]:
+        """`count` independent baselines: [count, channels] K."""
         axis = np.linspace(-1.0, 1.0, channels)
-        shape = np.zeros((channels, count))
+        shape = np.zeros((count, channels))
         for order, rms in enumerate(self.polynomial_k):
-            shape += rms * axis[:, None] ** order * rng.standard_normal(count)
+            shape += rms * rng.standard_normal((count, 1)) * axis**order
         if self.ripple_k:
-            shape += self.ripple_k * np.sin(
-                np.pi * self.ripple_cycles * axis[:, None] + rng.uniform(0, 2 * np.pi, count)
-            )
+            phase = rng.uniform(0, 2 * np.pi, (count, 1))
+            shape += self.ripple_k * np.sin(np.pi * self.ripple_cycles * axis + phase)
         return shape
 
 
-def gain_drift(
-    rng: np.random.Generator, time_s: FloatArray, rms: float, correlation_s: float, shape: Sequence[int]
-) -> FloatArray:
-    """Relative gain of shape [*shape, times]: 1 + Ornstein-Uhlenbeck noise of the given rms and correlation time.
+@frozen
+class SingleDish(Extension):
+    """What makes an observation of kind `single-dish`: the clouds in the sky and the beams that look at them.
 
-    The times must ascend; steps may differ (exact update of the process for each step).
+    Engine of `Observation(engine="single-dish")`: subscans of kind "on" and "off" are recorded by every antenna.
+    Faults may have `pointing_error(observation, antenna, entry) -> (east, north) arcsec`, by which the beam misses
+    the
+    recorded direction, and `change_temperature(run, entry, spw, kelvin)`, which alters T_A* [time, antenna, channel,
+    polarization] in place.
     """
-    time = np.asarray(time_s, float)
-    keep = np.exp(-np.diff(time) / correlation_s)
-    kick = rng.standard_normal((*shape, len(time)))
-    state = np.empty_like(kick)
-    state[..., 0] = kick[..., 0]
-    for k in range(1, len(time)):
-        state[..., k] = keep[k - 1] * state[..., k - 1] + np.sqrt(1.0 - keep[k - 1] ** 2) * kick[..., k]
-    return 1.0 + rms * state
+
+    clouds: tuple[LineCloud, ...]
+    baseline: BaselineShape = BaselineShape()
+    beam_factor: float = 1.13
+    """FWHM of the beam in lambda/D."""
+    beam_offsets: tuple[tuple[float, float], ...] = ()
+    """Where each antenna (a beam of a multi-beam receiver) looks relative to the telescope, arcsec."""
+    efficiencies: tuple[float, ...] = ()
+    """By which the sky signal of each antenna is too weak; 1 without."""
+    pointing_frame: str = "AZELGEO"
+
+    def beam_arcsec(self, obs: Observation, frequency_hz: float) -> float:
+        """FWHM of the beam."""
+        width = self.beam_factor * SPEED_OF_LIGHT / frequency_hz / obs.array.antennas[0].diameter_m
+        return math.degrees(width) * 3600
+
+    def offsets(self, obs: Observation, entry: Entry) -> NDArray[np.float64]:
+        """Where each antenna is said to look, from the field: [time, antenna, 2] arcsec."""
+        antennas = len(obs.array.antennas)
+        track = np.repeat(entry.track_arcsec()[:, None, :], antennas, axis=1)
+        if entry.subscan.kind == "on" and self.beam_offsets:
+            track = track + np.array(self.beam_offsets)[None]
+        return track
+
+    def antenna_temperature(self, run: Run, entry: Entry, spw: int) -> NDArray[np.float64]:
+        """T_A* above the air [time, antenna, channel, polarization], without noise: the sky, baselines and faults."""
+        obs = run.observation
+        window = obs.spws[spw]
+        receptors = len(window.correlations)
+        antennas, times = len(obs.array.antennas), len(entry.times)
+        kelvin = np.zeros((times, antennas, window.channels, receptors))
+        if entry.subscan.kind == "on":
+            kelvin += self._clouds(run, entry, spw)[..., None]
+            if self.efficiencies:
+                kelvin *= np.array(self.efficiencies)[None, :, None, None]
+            rng = run.model_rng("baseline", entry.first, spw)
+            shape = self.baseline.draw(rng, times * antennas * receptors, window.channels)
+            kelvin += shape.reshape(times, antennas, receptors, window.channels).swapaxes(2, 3)
+        for fault in run.faults:
+            change = getattr(fault, "change_temperature", None)
+            if change:
+                change(run, entry, spw, kelvin)
+        return kelvin
+
+    def _clouds(self, run: Run, entry: Entry, spw: int) -> NDArray[np.float64]:
+        obs = run.observation
+        window = obs.spws[spw]
+        place = self.offsets(obs, entry)
+        for fault in run.faults:
+            error = getattr(fault, "pointing_error", None)
+            if error:
+                for antenna in range(place.shape[1]):
+                    place[:, antenna] += error(obs, antenna, entry)
+        beam = self.beam_arcsec(obs, window.centre_hz)
+        total = np.zeros((*place.shape[:2], window.channels))
+        for cloud in self.clouds:
+            velocity = self.velocity_kms(run, entry, spw, cloud.rest_hz)
+            if np.abs(velocity - cloud.velocity).min() < 4 * cloud.width:
+                total += cloud.spectrum_k(place[..., 0], place[..., 1], velocity, beam)
+        return total
+
+    def velocity_kms(self, run: Run, entry: Entry, spw: int, rest_hz: float) -> NDArray[np.float64]:
+        """LSRK radio velocity of every channel."""
+        obs = run.observation
+        window, fld = obs.spws[spw], obs.fields[entry.field]
+        frequency = window.frequencies_hz
+        if window.frame == "TOPO":
+            direction = math.radians(fld.ra_deg), math.radians(fld.dec_deg)
+            frequency = frequency / run.geometry.topocentric_over_lsrk(entry.times.mean(), *direction)[0]
+        return SPEED_OF_LIGHT / 1e3 * (1 - frequency / rest_hz)
+
+    def start(self, run: Run) -> None:
+        self.write_pointing(run)
+
+    def write_pointing(self, run: Run) -> None:
+        """POINTING: one row per antenna and integration, in the frame of the backend."""
+        obs = run.observation
+        dishes = [Geometry(position[None], position) for position in np.unique(obs.array.positions_m, axis=0)]
+        which = [
+            next(k for k, dish in enumerate(dishes) if np.allclose(dish.reference, position))
+            for position in obs.array.positions_m
+        ]
+        antennas = len(which)
+        times, directions = [], []
+        for entry in timeline(obs):
+            fld = obs.fields[entry.field]
+            east, north = np.moveaxis(self.offsets(obs, entry), -1, 0)
+            ra, dec = offset_direction(math.radians(fld.ra_deg), math.radians(fld.dec_deg), east, north)
+            times.append(entry.times)
+            directions.append(np.stack([ra, dec], -1))
+        clock, places = np.concatenate(times), np.concatenate(directions)
+        # One call per dish for all times: what costs is the orientation of the Earth, not its application.
+        horizon = [dishes[which[a]].azel(clock, places[:, a, 0], places[:, a, 1]) for a in range(antennas)]
+        encoder = np.stack([np.stack(azel, -1) for azel in horizon], axis=1).reshape(-1, 2)
+        time, sky = np.repeat(clock, antennas), places.reshape(-1, 2)
+        shown = encoder if self.pointing_frame == "AZELGEO" else sky
+        count = len(time)
+        columns: dict[str, Any] = {
+            "ANTENNA_ID": np.tile(np.arange(antennas), count // antennas),
+            "TIME": time,
+            "INTERVAL": repeat(count, obs.integration_s),
+            "NAME": repeat(count, ""),
+            "NUM_POLY": repeat(count, 0),
+            "TIME_ORIGIN": time,
+            "DIRECTION": shown[:, :, None],
+            "TARGET": shown[:, :, None],
+            "TRACKING": repeat(count, True),
+        }
+        if self.pointing_frame == "AZELGEO":
+            columns |= {
+                "POINTING_OFFSET": np.zeros((count, 2, 1)),
+                "ENCODER": encoder,
+                "ON_SOURCE": repeat(count, True),
+                "OVER_THE_TOP": repeat(count, False),
+            }
+        run.writer.subtable("POINTING", columns)
+
+    def truth(self, run: Run) -> dict[str, Any]:
+        """Clouds and beams; velocities are LSRK, temperatures T_A* above the air."""
+        obs = run.observation
+        return {
+            "frame": "LSRK",
+            "clouds": [
+                {
+                    "rest_hz": c.rest_hz,
+                    "peak_k": c.peak_k,
+                    "fwhm_arcsec": c.fwhm,
+                    "velocity_kms": c.velocity,
+                    "width_kms": c.width,
+                    "gradient_kms_per_arcsec": c.gradient,
+                    "offset_arcsec": [c.x, c.y],
+                    "map_integral_k_kms_arcsec2": c.map_integral(),
+                }
+                for c in self.clouds
+            ],
+            "beam_arcsec": {
+                s: self.beam_arcsec(obs, w.centre_hz) for s, w in enumerate(obs.spws) if w.role in CORRELATED_ROLES
+            },
+            "efficiencies": list(self.efficiencies) or [1.0] * len(obs.array.antennas),
+        }
+
+
+def single_dish(obs: Observation) -> SingleDish:
+    """The single-dish part of an observation."""
+    for extension in obs.extensions:
+        if isinstance(extension, SingleDish):
+            return extension
+    raise ImpossibleObservation(
+        f"{obs.name} is to be recorded by single dishes, but has no extension that describes them."
+    )
+
+
+@register_engine("single-dish")
+def record(run: Run) -> None:
+    """Autocorrelation rows of every integration of subscans of kind "on" and "off"."""
+    obs = run.observation
+    dish = single_dish(obs)
+    total = run.corruptions.times.size
+    for entry in timeline(obs):
+        for extension in obs.extensions:
+            extension.before_subscan(run, entry)
+        if entry.subscan.kind in ("on", "off"):
+            for spw in entry.scan.spws:
+                if obs.spws[spw].role in CORRELATED_ROLES:
+                    _record_spw(run, dish, entry, spw)
+        for extension in obs.extensions:
+            extension.after_subscan(run, entry)
+        if run.progress:
+            run.progress((entry.first + len(entry.times)) / total)
+
+
+def _record_spw(run: Run, dish: SingleDish, entry: Entry, spw: int) -> None:
+    obs, c = run.observation, run.corruptions
+    window = obs.spws[spw]
+    index = slice(entry.first, entry.first + len(entry.times))
+    receptors = [a for a, _ in window.receptor_pairs]
+    kelvin = dish.antenna_temperature(run, entry, spw)
+    power = np.empty_like(kelvin)
+    # The air is that of each integration's elevation, so that ON and OFF differ as they do on the sky.
+    sky, above = c.sky_power_k(spw, index)  # type: ignore[attr-defined]
+    for number, receptor in enumerate(receptors):
+        power[..., number] = sky[:, :, receptor] + above * kelvin[..., number]
+        gain = np.abs(c.gain[index, :, receptor, spw]) ** 2
+        response = np.abs(c.bandpass[spw][:, receptor]) ** 2
+        power[..., number] *= gain[:, :, None] * response[None] / POWER_UNIT_K
+    if obs.noise.scale:
+        relative = obs.noise.scale / obs.noise.efficiency
+        relative /= math.sqrt(abs(window.channel_hz) * obs.integration_s)
+        rng = run.noise_rng("total power", entry.scan.number, entry.number, spw)
+        power *= 1 + relative * rng.standard_normal(power.shape, dtype=np.float32)
+    times, antennas = power.shape[:2]
+    columns = {
+        "TIME": np.repeat(entry.times, antennas),
+        "ANTENNA1": np.tile(np.arange(antennas), times),
+        "ANTENNA2": np.tile(np.arange(antennas), times),
+        "FIELD_ID": entry.field,
+        "SCAN_NUMBER": entry.scan.number,
+        "STATE_ID": entry.state,
+        "INTERVAL": obs.integration_s,
+    }
+    data = power.reshape(times * antennas, window.channels, -1).astype(np.float32)
+    weight = abs(window.channel_hz) * obs.integration_s
+    run.writer.append(data, {**columns, "DATA_DESC_ID": spw}, weight=weight)
+    follower = obs.spws[spw + 1] if spw + 1 < len(obs.spws) else None
+    if follower is not None and follower.role == "average":
+        mean = data.mean(axis=1, keepdims=True)
+        run.writer.append(mean, {**columns, "DATA_DESC_ID": spw + 1}, weight=weight * window.channels)

@@ -57,9 +57,11 @@ class TsysModel:
 
     def tsys_k(self, baseband: int, freq_hz: FloatArray, elevation: float) -> FloatArray:
         """T_sys [antennas, polarizations, channels] in K, referred to above the air, at an elevation (rad)."""
-        eta = self.forward_efficiency
-        attenuation = self.air.transmission(freq_hz, elevation)
-        return self._before_air(baseband, freq_hz, elevation) / (eta * attenuation)
+        return self._before_air(baseband, freq_hz, elevation) / self.arriving(freq_hz, elevation)
+
+    def arriving(self, freq_hz: FloatArray, elevation: float) -> FloatArray:
+        """Share of a temperature above the air that the receiver sees: eta exp(-tau A), [channels]."""
+        return self.forward_efficiency * self.air.transmission(freq_hz, elevation)
 
     def _before_air(self, baseband: int, freq_hz: FloatArray, elevation: float) -> FloatArray:
         eta = self.forward_efficiency

@@ -36,6 +36,7 @@ from pl_sim.observation import (
 )
 from pl_sim.presets import preset
 from pl_sim.schedule import mjd_seconds
+from pl_sim.singledish import SingleDish
 
 CENTRE_OF_ARRAY_M = (2225015.30883296, -5440016.41799762, -2481631.27428014)
 """Reference of the pad positions in casadata's ALMA configurations (ITRF)."""
@@ -235,8 +236,10 @@ def execution_block(
     primary_beam: bool = False,
     model_seed: int = 1,
     number: int = 1,
+    integration_s: float = INTEGRATION_S,
+    dish: SingleDish | None = None,
 ) -> Observation:
-    """An observation with everything ALMA records."""
+    """An observation with everything ALMA records; with a `dish`, of total power."""
     site = instrument.site
     return Observation(
         name=name,
@@ -246,7 +249,7 @@ def execution_block(
         fields=fields,
         scans=tuple(scans),
         start=start,
-        integration_s=INTEGRATION_S,
+        integration_s=integration_s,
         instrument=instrument,
         atmosphere=Atmosphere(
             temperature_k=site.temperature_k,
@@ -256,8 +259,9 @@ def execution_block(
             wind_speed_ms=6.0,
             pwv_mm=instrument.pwv_mm,
         ),
-        noise=Noise(efficiency=0.88),
-        extensions=(AlmaSystem(project),),
+        noise=Noise(efficiency=1.0 if dish else 0.88),
+        extensions=(AlmaSystem(project, radiometers=False), dish) if dish else (AlmaSystem(project),),
+        engine="single-dish" if dish else "interferometer",
         primary_beam=primary_beam,
         model_seed=model_seed,
         direction_frame="ICRS",
@@ -267,7 +271,11 @@ def execution_block(
         execution_block=f"uid://A002/Xsim/X{number}",
         processor=(("CORRELATOR", "ALMA_CORRELATOR_MODE"), ("RADIOMETER", "ALMA_RADIOMETER")),
         notes={
-            "writer": {"pointing_frame": "AZELGEO", "pointing_offsets": True},
+            "writer": {
+                "pointing_frame": "AZELGEO",
+                "pointing_offsets": True,
+                "data_column": "FLOAT_DATA" if dish else "DATA",
+            },
             "pointing": False,
             "no_transition": "Manual_window(ID=0)",
         },
