@@ -33,6 +33,7 @@ class StageJob:
     recipe: Mapping[str, Any]
     user: Mapping[str, Any]
     workers: int = 1
+    scheduler: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,7 +110,9 @@ def casa_version(logfile: Path) -> str:
 
 
 def _context(job: StageJob, recorder: Recorder, logfile: Path) -> StageContext:
-    return StageContext(job.place, job.context, recorder, logfile, workers=job.workers, plugins=registry())
+    return StageContext(
+        job.place, job.context, recorder, logfile, workers=job.workers, scheduler=job.scheduler, plugins=registry()
+    )
 
 
 def _emit(kind: str, record: Any) -> None:

@@ -119,7 +119,7 @@ class Registry:
         dist = getattr(point, "dist", None)
         info = PluginInfo(
             name=point.name, distribution=dist.name if dist else "", version=dist.version if dist else "",
-            summary=(dist.metadata["Summary"] or "") if dist else "",
+            summary=dist.metadata["Summary"] if dist and "Summary" in dist.metadata else "",
         )  # fmt: skip
         if point.name in self._infos:
             info = attrs.evolve(info, name=f"{point.name} ({info.distribution})")

@@ -63,6 +63,7 @@ class Runner:
         self.context = self._empty_context()
         self._next_step = 0
         self._script: list[str] = []
+        self.scheduler = ""
         self._worker = Worker(folder.root / "worker.log")
 
     @property
@@ -290,7 +291,7 @@ class _Attempt:
         job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
             context=attrs.evolve(runner.context, stage_number=number), recipe=self.step.parameters,
-            user=self.step.user, workers=int(runner.record.options.get("workers", 1)),
+            user=self.step.user, workers=int(runner.record.options.get("workers", 1)), scheduler=runner.scheduler,
         )  # fmt: skip
         answer = self._ask(execute.run_stage, job)
         self.calls, self.logs = answer.calls, [*answer.logs, *self._observer_complaints()]

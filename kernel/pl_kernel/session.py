@@ -178,6 +178,18 @@ class Session:
         )
         return outcome
 
+    def use_scheduler(self, address: str) -> None:
+        """Run items that can run side by side on the Dask scheduler at this address.
+
+        Raises
+        ------
+        InputError : Dask is not installed, or nobody answers there.
+        """
+        from .compute.dask import connect
+
+        connect(address).close()
+        self._runner.scheduler = address
+
     def rewind(self, stage: int) -> None:
         """Go back to before a stage: data, calibration and context are again what that stage saw.
 

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,6 +26,9 @@ from .ms.selection import clean_file_name
 from .ms.telescopes import Telescope, find_telescope
 from .plugins import Registry, registry
 from .stage import ItemFailure
+
+if TYPE_CHECKING:
+    from .compute.dask import DaskPool
 
 
 @attrs.frozen
@@ -126,15 +129,15 @@ class StageContext(ItemContext):
 
     def __init__(
         self, place: Place, context: Context, recorder: Recorder, logfile: Path, *, workers: int = 1,
-        plugins: Registry | None = None, pool: Pool | None = None,
+        scheduler: str = "", plugins: Registry | None = None,
     ) -> None:  # fmt: skip
         super().__init__(place, recorder, logfile)
         self.context = context
         self.registry = plugins or registry()
         self.workers = workers
+        self.scheduler = scheduler
         self.choices: list[HeuristicChoice] = []
         self._logfile = logfile
-        self._pool = pool
         self._items = 0
 
     # ---- the run -------------------------------------------------------------------------------------------------
@@ -211,8 +214,8 @@ class StageContext(ItemContext):
 
     def _with(self, context: Context) -> StageContext:
         other = StageContext(
-            self._place, context, self._recorder, self._logfile, workers=self.workers, plugins=self.registry,
-            pool=self._pool,
+            self._place, context, self._recorder, self._logfile, workers=self.workers, scheduler=self.scheduler,
+            plugins=self.registry,
         )  # fmt: skip
         other.casa, other.choices = self.casa, self.choices
         return other
@@ -234,12 +237,14 @@ class StageContext(ItemContext):
         """
         todo = list(items)
         answers: list[Any] = []
-        if self.workers > 1 and len(todo) > 1:
+        if (self.workers > 1 or self.scheduler) and len(todo) > 1:
             answers = self._map_side_by_side(function, todo, args, label)
         else:
+            ctx_item = ItemContext(self._place, self._recorder, self._logfile)
+            ctx_item.casa = self.casa
             for count, item in enumerate(todo, 1):
                 try:
-                    answers.append(function(self, item, *args))
+                    answers.append(function(ctx_item, item, *args))
                 except Exception as error:
                     if on_error == "raise":
                         raise
@@ -256,15 +261,14 @@ class StageContext(ItemContext):
     def _map_side_by_side(
         self, function: Callable[..., Any], todo: Sequence[Any], args: tuple[Any, ...], label: str
     ) -> list[Any]:
-        if self._pool is None:
-            self._pool = _shared_pool(self.workers, self.stage_dir.parent.parent / "work-items.log")
+        pool = _shared_pool(self.workers, self.scheduler, self.stage_dir.parent.parent / "work-items.log")
         folder = self.stage_dir / "items"
         folder.mkdir(exist_ok=True)
         jobs = []
         for item in todo:
             self._items += 1
             jobs.append((function, self._place, folder / f"{self._items:05d}.log", item, args))
-        outcomes = self._pool.map(
+        outcomes = pool.map(
             run_item, [(job,) for job in jobs], [_item_name(item) for item in todo],
             lambda count: self.progress(count, len(todo), label),
         )  # fmt: skip
@@ -302,14 +306,20 @@ def run_item(
     return answer, recorder.calls, recorder.logs
 
 
-_pools: dict[int, Pool] = {}
+_pools: dict[tuple[int, str], Pool | DaskPool] = {}
 
 
-def _shared_pool(workers: int, output: Path) -> Pool:
+def _shared_pool(workers: int, scheduler: str, output: Path) -> Pool | DaskPool:
     # Item workers stay warm from stage to stage: importing CASA costs seconds.
-    if workers not in _pools:
-        _pools[workers] = Pool(workers, output)
-    return _pools[workers]
+    key = (workers, scheduler)
+    if key not in _pools:
+        if scheduler:
+            from .compute.dask import DaskPool
+
+            _pools[key] = DaskPool(scheduler)
+        else:
+            _pools[key] = Pool(workers, output)
+    return _pools[key]
 
 
 def _item_name(item: Any) -> str:

@@ -198,6 +198,31 @@ def test_map_gives_the_same_answers_in_order_with_any_number_of_workers(tmp_path
     assert [r["message"] for r in log] == [f"item {n}" for n in (0, 1, 2, 3, 5)]
 
 
+def test_map_on_a_dask_cluster_gives_the_same_answers(tmp_path):
+    distributed = pytest.importorskip("dask.distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Session.create(tmp_path / "run", recipe(("toy_map", {"n": 6}))) as session,
+    ):
+        session.use_scheduler(cluster.scheduler_address)
+        outcome = session.run()
+        assert outcome.status == "done", outcome.message
+    answers = outcome.stages[0].result.answers
+    assert answers[:4] == ("100", "101", "104", "109") and answers[5] == "125"
+    assert "four" in answers[4]
+    log = read(tmp_path / "run/stages/001-toy_map/log.json")
+    assert [r["message"] for r in log] == [f"item {n}" for n in (0, 1, 2, 3, 5)]
+
+
+def test_a_scheduler_that_does_not_answer_is_refused_before_work(tmp_path):
+    pytest.importorskip("dask.distributed")
+    with (
+        Session.create(tmp_path / "run", recipe("toy_map")) as session,
+        pytest.raises(InputError, match="No Dask scheduler answers"),
+    ):
+        session.use_scheduler("tcp://127.0.0.1:1")
+
+
 def test_a_breakpoint_stops_and_resume_goes_on_behind_it(tmp_path):
     with Session.create(tmp_path / "run", recipe("toy_add", "breakpoint", "toy_add")) as session:
         assert session.run().status == "stopped"

@@ -44,7 +44,7 @@ class Pool:
                     index = todo.get_nowait()
                 except queue.Empty:
                     return
-                answers[index] = _attempt(worker, function, items[index], names[index])
+                answers[index] = attempt(worker, function, items[index], names[index])
                 finished.put(index)
 
         threads = [threading.Thread(target=drain, args=(w,), daemon=True) for w in self._workers]
@@ -63,7 +63,8 @@ class Pool:
         self._workers.clear()
 
 
-def _attempt(worker: Worker, function: Callable[..., Any], item: tuple[Any, ...], name: str) -> Any:
+def attempt(worker: Worker, function: Callable[..., Any], item: tuple[Any, ...], name: str) -> Any:
+    """Call the function; once more in a new process when it dies.  Exceptions are returned."""
     for last in (False, True):
         try:
             return worker.call(function, *item)
