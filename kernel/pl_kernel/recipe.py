@@ -552,6 +552,7 @@ def problems(recipe: Recipe, registry: Registry, sets: Mapping[str, Mapping[str,
     from . import params
 
     found: list[PlError] = []
+    recipe = recipe.bind()  # parameters that nobody has set yet have their defaults
     known = list(registry.stages)
     unknown = [step.stage for step in recipe.steps if not step.is_breakpoint and step.stage not in known]
     if unknown:

@@ -1,0 +1,113 @@
+"""Wheels of kernel, hif, hifv and a third party's plugin, in a clean environment without the source tree."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("kernel", "plugins/hif", "plugins/hifv", "examples/pl-example")
+OTHERS = ("plugins/hifa", "plugins/hsd", "plugins/hifas", "plugins/hsdn", "plugins/vlass", "plugins/sim")
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **options):
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env=clean, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """A wheel and a source distribution of every package, built without a network."""
+    target = tmp_path_factory.mktemp("dist")
+    for package in (*PACKAGES, *OTHERS):
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", target, ROOT / package, cwd=target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory, wheels):
+    """A fresh virtual environment with our wheels; third-party packages come from the environment of this test.
+
+    Its site-packages is put behind our wheels, and the editable installs in it are hidden: what is tested
+    is what was built.
+    """
+    folder = tmp_path_factory.mktemp("clean")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    chosen = [next(wheels.glob(f"{name}-*.whl")) for name in ("pl_kernel", "pl_hif", "pl_hifv", "pl_example")]
+    run(
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet", *chosen,
+        cwd=folder,
+    )  # fmt: skip
+    mine = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).stdout.strip())
+    borrowed = folder / "borrowed"
+    borrowed.mkdir()
+    ours = ("pl_", "_pl_", "pl-", "_editable", "__editable")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.lower().startswith(ours) and entry.suffix != ".pth":
+            (borrowed / entry.name).symlink_to(entry)
+    (mine / "borrowed.pth").write_text(f"{borrowed}\n")
+    return python
+
+
+def test_every_package_builds_a_wheel_and_a_source_distribution(wheels):
+    names = sorted(p.name.partition("-")[0] for p in wheels.glob("*.whl"))
+    plugins = ("hif", "hifv", "example", "hifa", "hsd", "hifas", "hsdn", "vlass", "sim")
+    assert names == sorted(["pl_kernel", *(f"pl_{name}" for name in plugins)])
+    assert sorted(p.name.partition("-")[0] for p in wheels.glob("*.tar.gz")) == names
+
+
+def test_wheels_carry_templates_recipes_and_licence(wheels):
+    def content(name):
+        return zipfile.ZipFile(next(wheels.glob(f"{name}-*.whl"))).namelist()
+
+    kernel = content("pl_kernel")
+    assert any(name.endswith(".html") for name in kernel) and any(name.endswith(".css") for name in kernel)
+    assert "pl_kernel/testing/template/package/plugin.py.in" in kernel and "pl_kernel/py.typed" in kernel
+    assert not any(name.startswith("tests/") for name in kernel)
+    assert "pl_hifv/recipes/hifv_archive_line.yaml" in content("pl_hifv")
+    for wheel in wheels.glob("*.whl"):
+        if not wheel.name.startswith("pl_example"):
+            assert any("LICENSE" in name for name in zipfile.ZipFile(wheel).namelist()), wheel.name
+
+
+def test_what_runs_is_what_was_built(clean_python, tmp_path):
+    places = run(
+        clean_python, "-c", "import pl_kernel, pl_hif, pl_hifv, pl_example as e; print(pl_kernel.__file__, e.__file__)",
+        cwd=tmp_path,
+    ).stdout  # fmt: skip
+    assert str(ROOT) not in places
+
+
+def test_all_plugins_are_found_with_their_versions(clean_python, tmp_path):
+    found = json.loads(run(clean_python, "-m", "pl_kernel", "plugins", "--json", cwd=tmp_path).stdout)
+    assert {p["name"] for p in found} == {"common", "hif", "hifv", "example"}
+    assert [p["reason"] for p in found] == [""] * 4
+    assert {p["name"]: p["version"] for p in found}["example"] == "1.2.3"
+
+
+def test_the_program_is_on_the_path(clean_python, tmp_path):
+    said = run(clean_python.with_name("pl"), "stages", "tally", cwd=tmp_path).stdout
+    assert "example_tally" in said
+
+
+@pytest.mark.casa
+def test_the_third_partys_recipe_runs_and_judges_a_stage_of_the_kernel(clean_python, tmp_path, tiny_ms):
+    """Eight scans of five integrations of ten seconds, alternating between two fields: 200 s on each."""
+    run(clean_python, "-m", "pl_kernel", "run", "example_tally", tiny_ms.path, "-o", "run", cwd=tmp_path)
+    result = json.loads((tmp_path / "run/stages/002-example_tally/result.json").read_text())
+    assert result["seconds"] == pytest.approx({"CAL": 200.0, "TARGET": 200.0})
+    scores = json.loads((tmp_path / "run/stages/001-h_importdata/qa.json").read_text())["scores"]
+    ours = [s for s in scores if s["metric"] == "example.antennas"]
+    assert len(ours) == 1 and ours[0]["score"] == 0.5 and "enough_antennas" in ours[0]["origin"]
+    assert (tmp_path / "run/weblog/index.html").is_file()
+    assert len(list((tmp_path / "run/stages/002-example_tally/plots").glob("*.png"))) == 1
