@@ -442,7 +442,7 @@ def spectrum(
         for i, row in enumerate(array):
             ax.step(x, np.where(good[i], row, np.nan), where="mid", color=palette[i], label=names[i])
         ax.axhline(0, color=MUTED, linewidth=0.6)
-        if x.size:
+        if x.size > 1:
             ax.set_xlim(float(x.min()), float(x.max()))
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="upper right")

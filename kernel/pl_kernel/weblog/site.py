@@ -100,7 +100,7 @@ class _Site:
                 changed.add(path.name)
                 summary = views.stage_summary(path)
             self.stages.append(summary)
-            self.state["stages"][path.name] = {"signature": signature, "summary": attrs.asdict(summary)}
+            self.state["stages"][path.name] = {"signature": signature, "summary": _shallow(summary)}
         self.stages.sort(key=lambda s: s.number)
         return changed
 
@@ -132,6 +132,14 @@ class _Site:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, content)
         return True
+
+    def _render_if_new(self, template: str, path: str, known: Mapping[str, Any], **values: Any) -> None:
+        """Render a page that may hold hundreds of pictures, unless it would say the same as last time."""
+        said = json.dumps([values, self.live, self.run_name, self.run.get("pl")], sort_keys=True)
+        digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+        self.state["pages"][path] = digest
+        if known.get(path) != digest or not (self.out / f"{path}.html").is_file():
+            self._render(template, path, **values)
 
     @property
     def run_name(self) -> str:
@@ -195,11 +203,10 @@ class _Site:
         )  # fmt: skip
         self._render("stages.html", "stages", progress=self._progress(), **common)
         self._render("topics.html", "topics", topics=_topics(self.stages), **common)
-        self._render("images.html", "images", gallery=gallery, **common)
-        self._render(
-            "calibration.html", "calibration", library=calibration_rows(context.get("calibration")),
-            pictures=[p for s in self.stages for p in s.pictures if "caltable" in p["tags"]], **common,
-        )  # fmt: skip
+        self._render_if_new("images.html", "images", known, gallery=gallery)
+        tables = [p for s in self.stages for p in s.pictures if "caltable" in p["tags"]]
+        library = calibration_rows(context.get("calibration"))
+        self._render_if_new("calibration.html", "calibration", known, library=library, pictures=tables)
         self._render("files.html", "files", files=self._files(context), **common)
         self._render("environment.html", "environment", environment=_environment_tables(self.run), **common)
         self._render("observations.html", "observation/index", **common)
@@ -346,7 +353,9 @@ def _gallery(context: Mapping[str, Any], stages: list[StageSummary]) -> list[dic
         for picture in stage.pictures:
             name = picture["tags"].get("image")
             if name:
-                pictures.setdefault(name, []).append({**picture, "stage": stage})
+                pictures.setdefault(name, []).append(
+                    {**picture, "stage": {"number": stage.number, "name": stage.name, "href": stage.href}}
+                )
     found = []
     for record in views.as_dicts(context.get("images")):
         shown = pictures.pop(str(record.get("name")), [])
@@ -406,6 +415,11 @@ def _edition() -> str:
     for path in sorted([*_HERE.glob("*.py"), *_HERE.glob("templates/*"), *_HERE.glob("assets/*")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _shallow(summary: StageSummary) -> dict[str, Any]:
+    # All values are plain JSON already; attrs.asdict would copy every tag of every picture.
+    return {a.name: getattr(summary, a.name) for a in attrs.fields(StageSummary)}
 
 
 def _signature(folder: Path) -> list[Any]:

@@ -186,13 +186,15 @@
 
   // ---- the picture viewer ---------------------------------------------------------------------------------------
   const box = $("lightbox");
+  const boxImage = make("img");
   let shown = [], at = 0;
   function show(position) {
     if (!shown.length) return;
     at = (position + shown.length) % shown.length;
     const plot = shown[at], image = plot.querySelector("img"), caption = plot.querySelector("figcaption");
-    $("box-image").src = image.src;
-    $("box-image").alt = image.alt;
+    boxImage.src = image.src;
+    boxImage.alt = image.alt;
+    if (!boxImage.parentElement) $("box-figure").prepend(boxImage);
     $("box-caption").textContent = caption && caption.firstChild ? caption.firstChild.textContent.trim() : image.alt;
     $("box-count").textContent = at + 1 + " of " + shown.length;
     $("box-open").href = image.src;
