@@ -34,6 +34,7 @@ def pl_heuristics() -> list[Lazy]:
         Lazy("imaging.robust", "pl_hif.heuristics.imaging:robust"),
         Lazy("imaging.view_level", "pl_hif.heuristics.imaging:view_level"),
         Lazy("imaging.automask", "pl_hif.heuristics.imaging:automask"),
+        Lazy("calibration.calwt", "pl_hif.heuristics.solint:calwt"),
     ]
 
 

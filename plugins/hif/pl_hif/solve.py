@@ -246,7 +246,7 @@ def gaincal(
         for field in group.field_ids:
             lists.setdefault((group.calfroms, (uvranges or {}).get(field, "")), set()).add(field)
     for (calfroms, uvrange), field_ids in lists.items():
-        arguments = _arguments(calfroms)
+        arguments = _CALL(calfroms)
         preapplied += [t for t in arguments["gaintable"] if t not in preapplied]
         ctx.casa.gaincal(
             vis=ms.path, caltable=caltable, field=",".join(str(i) for i in sorted(field_ids)), spw=spw, solint=solint,
@@ -317,15 +317,21 @@ def require(table: Caltable, purpose: str) -> Caltable:
     return table
 
 
-def application(ms: MeasurementSet, table: Caltable, origin: str, *, field: str = "", **how: Any) -> CalApplication:
-    """A registration of a table for a measurement set; ``how`` are arguments of CalFrom."""
+def application(
+    ctx: StageContext, ms: MeasurementSet, table: Caltable, *, field: str = "", **how: Any
+) -> CalApplication:
+    """A registration of a table for a measurement set; ``how`` are arguments of CalFrom.
+
+    Whether its application changes the weights is up to the telescope (slot ``calibration.calwt``).
+    """
+    how.setdefault("calwt", bool(ctx.heuristic("calibration.calwt", telescope=ms.telescope)(table.kind)))
     caltype = "bandpass" if table.kind == "bandpass" else "delay" if table.kind == "delay" else "gaincal"
     return CalApplication(
-        CalTo(vis=ms.name, field=field), (CalFrom(gaintable=table.path, caltype=caltype, **how),), origin=origin
+        CalTo(vis=ms.name, field=field), (CalFrom(gaintable=table.path, caltype=caltype, **how),), origin=ctx.stage_name
     )
 
 
-def _arguments(calfroms: tuple[CalFrom, ...]) -> dict[str, Any]:
+def arguments(calfroms: tuple[CalFrom, ...]) -> dict[str, Any]:
     from pl_kernel.calibration import GainArguments
 
     return GainArguments.of(calfroms).for_solve()

@@ -19,7 +19,7 @@ PARALLEL = ("RR", "LL", "XX", "YY")
 class FlagMap:
     """Counts of visibilities (channels and correlations) of a selection.
 
-    ``flagged`` and ``total`` are (antennas, spws): a baseline counts for both of its antennas. ``spws`` are virtual ids.
+    ``flagged`` and ``total`` are (antennas, spws): a baseline counts for both of its antennas. ``spws`` are virtual.
     ``by_field`` and ``by_scan`` hold (flagged, total); ``channels`` the flagged part of each channel by spw.
     """
 
@@ -161,6 +161,5 @@ def _add_amplitudes(
         good = ~flag[i]
         nothing = np.zeros(data.shape[1])
         total, count, peak = sums.setdefault((spw, name), [nothing, nothing.copy(), nothing.copy()])
-        sums[spw, name] = [
-            total + amplitude.sum(axis=1), count + good.sum(axis=1), np.maximum(peak, amplitude.max(axis=1, initial=0.0))
-        ]
+        highest = np.maximum(peak, amplitude.max(axis=1, initial=0.0))
+        sums[spw, name] = [total + amplitude.sum(axis=1), count + good.sum(axis=1), highest]

@@ -50,6 +50,7 @@ def pl_heuristics() -> list[Lazy]:
         Lazy("imaging.robust", "pl_hifv.heuristics.imaging:robust"),
         Lazy("imaging.view_level", "pl_hifv.heuristics.imaging:view_level"),
         Lazy("imaging.automask", "pl_hifv.heuristics.imaging:automask"),
+        Lazy("calibration.calwt", "pl_hifv.heuristics.weights:calwt"),
     ]
 
 

@@ -69,12 +69,12 @@ def cell_arcsec(beam_minor_arcsec: float, pixels_per_beam: float = 5.0) -> float
 
 
 def good_size(pixels: float, smallest: int = 32) -> int:
-    """The next even number with no prime factor above 7: sizes that the Fourier transform likes."""
+    """The next even number with no prime factor above 5, the sizes CASA calls efficient."""
     n = max(int(math.ceil(pixels)), smallest)
     n += n % 2
     while True:
         rest = n
-        for p in (2, 3, 5, 7):
+        for p in (2, 3, 5):
             while rest % p == 0:
                 rest //= p
         if rest == 1:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pl_kernel import heuristic
+
 
 def central_channels(channels: int) -> tuple[int, int]:
     """First and last (inclusive) channel of the central third of a window, for solves before the bandpass is known.
@@ -53,3 +55,9 @@ def shortest_good(
 def min_baselines_per_antenna(antennas: int) -> int:
     """Fewest baselines an antenna needs for a solution: 4, or fewer in arrays of less than five (reference pipeline)."""
     return 4 if antennas >= 5 else max(2, antennas - 1)
+
+
+@heuristic("calibration.calwt")
+def calwt(kind: str) -> bool:
+    """Whether applying a table of this kind changes the weights: yes, where raw weights are noise estimates."""
+    return True

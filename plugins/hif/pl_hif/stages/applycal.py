@@ -20,7 +20,6 @@ class ApplycalInputs(Inputs):
         "calflagstrict", choices=("calflag", "calflagstrict", "trial", "flagonly", "flagonlystrict", "calonly"),
         doc="What to do with data without a good solution; calflagstrict flags them.",
     )  # fmt: skip
-    calwt: bool = param(True, doc="Let tables that know it adjust the weights; False for data without calibrated weights.")
     parang: bool = param(False, doc="Rotate for parallactic angle (polarization).")
 
 
@@ -105,7 +104,6 @@ class Applycal(Stage[ApplycalInputs, ApplycalResult]):
         done: set[int] = set()
         for count, group in enumerate(groups, 1):
             arguments = group.arguments.for_apply()
-            arguments["calwt"] = [inputs.calwt and bool(w) for w in arguments["calwt"]]
             field = ",".join(str(i) for i in sorted(group.field_ids))
             # Intents select data only where the data themselves carry them; elsewhere the fields say it all.
             modes = ms.observing_modes(group.intent) if group.intent else ()

@@ -72,7 +72,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
             tables.append(table)
             # linearflag: channels whose solution is flagged stay flagged in the data instead of being bridged over.
             effects.append(
-                RegisterCalibration(solve.application(ms, table, self.name, interp="linear,linearflag"))
+                RegisterCalibration(solve.application(ctx, ms, table, interp="linear,linearflag"))
             )
         return BandpassResult(
             tables=tuple(tables), phaseup=tuple(phases), intent=intent, refants=chosen, effects=tuple(effects)
@@ -90,7 +90,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
                 solint=inputs.phaseupsolint, calmode="p", minsnr=inputs.phaseupminsnr,
             )  # fmt: skip
             solve.require(phase, "the initial phases of the bandpass calibrator")
-            inner = ctx.what_if(solve.application(ms, phase, self.name, field=solve.ids(fields), gainfield="nearest"))
+            inner = ctx.what_if(solve.application(ctx, ms, phase, field=solve.ids(fields), gainfield="nearest"))
         table = solve.bandpass(
             inner, ms, ctx.path(ms, "bcal"), fields, refant=refant, solint=inputs.solint, combine=inputs.combine,
             minsnr=inputs.minsnr, solnorm=inputs.solnorm, fillgaps=inputs.fillgaps,

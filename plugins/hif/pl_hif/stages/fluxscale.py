@@ -138,7 +138,7 @@ class Fluxscale(Stage[FluxscaleInputs, FluxscaleResult]):
         )  # fmt: skip
         solve.require(phase, "the phases of the calibrators")
         inner = ctx.what_if(
-            solve.application(ms, phase, self.name, field=solve.ids(fields), gainfield="nearest", interp="linear")
+            solve.application(ctx, ms, phase, field=solve.ids(fields), gainfield="nearest", interp="linear")
         )
         gains = solve.gaincal(
             inner, ms, ctx.path(ms, "gcal"), fields, refant=refant, solint=inputs.solint, calmode="ap",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from pl_hif import solve
+from pl_hif.heuristics.intents import separation_rad
 from pl_hif.solve import Caltable
 from pl_hif.stages.refant import refants
 from pl_kernel import Inputs, Result, Stage, param
 from pl_kernel.calibration import CalApplication
 from pl_kernel.effects import RegisterCalibration
-from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.model import Field, MeasurementSet
 from pl_kernel.stage_context import StageContext
 
 
@@ -76,13 +79,14 @@ class Gaincal(Stage[GaincalInputs, GaincalResult]):
             chosen[ms.name] = refants(ctx, ms)
             fields = solve.fields_for(ms, inputs.intent, "the gain calibration")
             what = {"p": "gpcal", "a": "gacal", "ap": "gcal"}[inputs.calmode]
+            inner = self._as_for_targets(ctx, ms, inputs)
             table = solve.gaincal(
-                ctx, ms, ctx.path(ms, inputs.solint, what), fields, refant=chosen[ms.name], solint=inputs.solint,
+                inner, ms, ctx.path(ms, inputs.solint, what), fields, refant=chosen[ms.name], solint=inputs.solint,
                 calmode=inputs.calmode, gaintype=inputs.gaintype, combine=inputs.combine, minsnr=inputs.minsnr,
                 solnorm=inputs.solnorm,
             )  # fmt: skip
             tables.append(solve.require(table, "the gains"))
-            found, gains = self._registrations(ms, table, inputs.apply_to)
+            found, gains = self._registrations(ctx, ms, table, inputs.apply_to)
             applications += found
             served += gains
         return GaincalResult(
@@ -90,22 +94,32 @@ class Gaincal(Stage[GaincalInputs, GaincalResult]):
             refants=chosen, targets=tuple(served), effects=tuple(RegisterCalibration(a) for a in applications),
         )  # fmt: skip
 
+    def _as_for_targets(self, ctx: StageContext, ms: MeasurementSet, inputs: GaincalInputs) -> StageContext:
+        """The calibration to solve phases with that targets will get: only what the targets have as well.
+
+        Phases of the calibrators alone, applied first, would leave nothing to be found for the targets.
+        """
+        targets = _targets(ms)
+        if "p" not in inputs.calmode or inputs.apply_to not in ("all", "targets") or not targets:
+            return ctx
+        groups = ctx.calibration.query(ms, field=solve.ids(targets))
+        shared = {c.gaintable for g in groups for c in g.calfroms}
+        return ctx.with_calibration(ctx.calibration.unregister(lambda _to, cal: cal.gaintable not in shared))
+
     def _registrations(
-        self, ms: MeasurementSet, table: Caltable, apply_to: str
+        self, ctx: StageContext, ms: MeasurementSet, table: Caltable, apply_to: str
     ) -> tuple[list[CalApplication], list[TargetGains]]:
-        import math
-
-        from pl_hif.heuristics.intents import separation_rad
-
-        targets = [f for f in ms.fields_with_intent("TARGET,CHECK") if not f.intents & {"PHASE", "AMPLITUDE", "BANDPASS"}]
+        targets = _targets(ms)
         calibrators = [f for f in ms.fields if f.intents and f not in targets]
         made, served = [], []
         if apply_to in ("all", "calibrators") and calibrators:
             made.append(
-                solve.application(ms, table, self.name, field=solve.ids(calibrators), gainfield="nearest", interp="linear")
+                solve.application(
+                    ctx, ms, table, field=solve.ids(calibrators), gainfield="nearest", interp="linear"
+                )
             )
         if apply_to in ("all", "targets"):
-            by_calibrator: dict[int, list[object]] = {}
+            by_calibrator: dict[int, list[Field]] = {}
             for target in targets:
                 calibrator = solve.nearest_phase_calibrator(ms, target)
                 angle = separation_rad(target.ra_rad, target.dec_rad, calibrator.ra_rad, calibrator.dec_rad)
@@ -118,8 +132,12 @@ class Gaincal(Stage[GaincalInputs, GaincalResult]):
             for calibrator_id, group in by_calibrator.items():
                 made.append(
                     solve.application(
-                        ms, table, self.name, field=solve.ids(group),  # type: ignore[arg-type]
-                        gainfield=str(calibrator_id), interp="linear",
+                        ctx, ms, table, field=solve.ids(group), gainfield=str(calibrator_id), interp="linear",
                     )
                 )  # fmt: skip
         return made, served
+
+
+def _targets(ms: MeasurementSet) -> list[Field]:
+    """Targets and check sources that calibrate nothing themselves."""
+    return [f for f in ms.fields_with_intent("TARGET,CHECK") if not f.intents & {"PHASE", "AMPLITUDE", "BANDPASS"}]

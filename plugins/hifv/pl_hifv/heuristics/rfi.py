@@ -60,9 +60,9 @@ def pulled_down(
 ) -> list[list[float]]:
     """Deviations (field, spw, value) with windows full of interference pulled down to the median of their baseband.
 
-    Interference raises the deviation that is measured, and a threshold from it would let the interference pass. For every
-    field and baseband, with s the expected relative noise: dev_used = min(dev, s·median(dev/s)), the median
-    over windows with dev > 0 (reference pipeline, 2026).
+    Interference raises the deviation that is measured, and a threshold from it would let the interference pass.
+    For every field and baseband, with s the expected relative noise: dev_used = min(dev, s·median(dev/s)), the
+    median over windows with dev > 0 (reference pipeline, 2026).
     """
     groups: dict[tuple[float, str], list[int]] = {}
     for i, (field, spw, value) in enumerate(deviations):
@@ -101,10 +101,11 @@ class Pass:
 class Mode:
     """What a mode works on and does.
 
-    ``data``: bandpass (and delay), calibrators (the others), all_calibrators, or target.  ``column``: corrected or data.
-    ``extend``: (growtime, growfreq) in percent after each pass, or None.  ``grow``: (flagneartime, flagnearfreq)
-    of the growth at the end, or None.  ``adjust``: thresholds are calculated first and pulled down.
-    ``use_sefd``: the receivers' sensitivity enters the thresholds.  ``simple_last``: a plain rflag of the targets at the end.
+    ``data``: bandpass (and delay), calibrators (the others), all_calibrators, or target.
+    ``column``: corrected or data.  ``extend``: (growtime, growfreq) in percent after each pass, or None.
+    ``grow``: (flagneartime, flagnearfreq) of the growth at the end, or None.
+    ``adjust``: thresholds are calculated first and pulled down; ``use_sefd``: with the receivers' sensitivity.
+    ``simple_last``: a plain rflag of the targets at the end.  ``needs_model``: MODEL_DATA must exist.
     """
 
     data: str
@@ -164,10 +165,12 @@ MODES: dict[str, Mode] = {
         data="target", extend=_OLD, adjust=False,
         passes=(_rflag(CROSS, 4.0), _rflag(PARALLEL, 7.0), _tfcrop(ALL, 4.0, 3.0), _tfcrop(PARALLEL, 4.0, 3.0)),
     ),
-    "semi": Mode(data="all_calibrators", grow=(True, False), extend=None, adjust=False, passes=(_rflag(PARALLEL, 4.0),)),
+    "semi": Mode(
+        data="all_calibrators", grow=(True, False), extend=None, adjust=False, passes=(_rflag(PARALLEL, 4.0),)
+    ),
     "": Mode(data="bandpass", grow=(True, False), extend=None, adjust=False, passes=(_rflag(PARALLEL, 4.0),)),
 }  # fmt: skip
-"""All modes (reference pipeline, 2026). Those of the sky survey are here for its plugin, which needs no other code for them."""
+"""All modes (reference pipeline, 2026); those of the sky survey are here for its plugin to use."""
 
 
 def hands(correlations: Sequence[str], which: str) -> tuple[str, ...]:

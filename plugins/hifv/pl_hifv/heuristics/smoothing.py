@@ -13,8 +13,8 @@ VELOCITY_WINDOW_M_S = 200e3
 
 MASERS_HZ = {
     "OH 1612 MHz": 1612.231e6, "OH 1665 MHz": 1665.4018e6, "OH 1667 MHz": 1667.359e6, "OH 1720 MHz": 1720.530e6,
-    "CH3OH 6.7 GHz": 6668.5192e6, "CH3OH 12.2 GHz": 12178.597e6, "SiS 18.2 GHz": 18154.88e6, "H2O 22.2 GHz": 22235.080e6,
-    "30SiO v=0": 42373.359e6, "SiO v=3": 42519.373e6, "SiO v=2": 42820.582e6, "29SiO v=0": 42879.916e6,
+    "CH3OH 6.7 GHz": 6668.5192e6, "CH3OH 12.2 GHz": 12178.597e6, "SiS 18.2 GHz": 18154.88e6,
+    "H2O 22.2 GHz": 22235.080e6, "30SiO v=0": 42373.359e6, "SiO v=3": 42519.373e6, "SiO v=2": 42820.582e6, "29SiO v=0": 42879.916e6,
     "SiO v=1": 43122.079e6, "SiO v=0": 43423.858e6,
 }  # fmt: skip
 """Rest frequencies of strong maser lines (Lovas catalogue, as far as the reference pipeline uses them)."""
@@ -22,7 +22,7 @@ MASERS_HZ = {
 
 @attrs.frozen(kw_only=True)
 class Window:
-    """A science window as the rule sees it; ``low_hz`` and ``high_hz`` in LSRK, None where the frame cannot be converted."""
+    """A science window as the rule sees it; ``low_hz`` and ``high_hz`` in LSRK, None where that is not known."""
 
     id: int
     line: bool
@@ -43,8 +43,8 @@ class Smoothing:
 def maser_near(low_hz: float, high_hz: float) -> str:
     """Name of a maser line that can fall into the range at a velocity within ±200 km/s; empty when none can.
 
-    Radio velocity, v = c·(f0 − f)/f0: a line can be anywhere in f0·(1 ± 200 km/s / c). The reference pipeline (2026) tests the two edges
-    of the window, and has the methanol line of 12.18 GHz a factor of ten too low: here it is where it belongs.
+    Radio velocity, v = c·(f0 − f)/f0: a line can be anywhere in f0·(1 ± 200 km/s / c). The reference pipeline (2026)
+    has the methanol line of 12.18 GHz a factor of ten too low: here it is where it belongs.
     """
     reach = VELOCITY_WINDOW_M_S / SPEED_OF_LIGHT_M_S
     for name, rest in MASERS_HZ.items():
@@ -58,9 +58,9 @@ def decide(
 ) -> tuple[Smoothing, ...]:
     """Decide window by window (rules of the reference pipeline, 2026).
 
-    A choice of the user (or of the restored run) holds as it is. Channels averaged by the correlator are not smoothed again: then none
-    is, for windows that are calibrated together should be treated alike. Continuum windows are smoothed against ringing; line
-    windows only where a maser is likely to be strong enough to ring.
+    A choice of the user (or of the restored run) holds as it is. Channels averaged by the correlator need no smoothing;
+    then no window is smoothed, so that all are treated alike. Continuum windows are smoothed against ringing, line
+    windows only where a maser may be strong enough to ring.
     """
     if chosen is not None:
         wanted = set(chosen)
