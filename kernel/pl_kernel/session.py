@@ -137,6 +137,11 @@ class Session:
         return self.folder.root
 
     @property
+    def workers(self) -> int:
+        """Processes for items that can run side by side."""
+        return int(self._record.options.get("workers", 1))
+
+    @property
     def context(self) -> Context:
         return self._runner.context
 

@@ -32,8 +32,9 @@ COMMANDS = {
     "doctor": ("doctor", "Check whether everything pl needs is in place."),
     "new-plugin": ("new_plugin", "Write a plugin package to start from; its tests pass at once."),
 }
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all went well; a stage or the run failed; refused before work started; stopped from the keyboard."""
+OK, FAILED, REFUSED, LOW_SCORE, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: all went well; a stage or the run failed; refused before work started; the worst score is below what was
+asked for; stopped from the keyboard."""
 
 
 class LazyGroup(click.Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ import click
 
 from ..errors import InputError, UnknownName
 from . import output
-from .app import FAILED, OK, debug_option, json_option
+from .app import FAILED, LOW_SCORE, OK, debug_option, json_option
 from .listing import find_recipe
 
 if TYPE_CHECKING:
@@ -35,6 +36,27 @@ def _workers(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     return int(value)
 
 
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    ctx.meta[f"pl.{parameter.name}"] = value
+
+
+def how_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Where items run and what counts as success; kept in the click context, where ``follow`` finds them."""
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option("--scheduler", metavar="ADDRESS", callback=_remember, expose_value=False,
+                     help="Dask scheduler for work that can be done side by side."),
+        click.option("--cluster", metavar="SYSTEM", callback=_remember, expose_value=False,
+                     help="Start Dask workers on a batch system (slurm, pbs, lsf, sge, htcondor, oar, local)."),
+        click.option("--cluster-settings", metavar="FILE", callback=_remember, expose_value=False,
+                     help="YAML with the queue's settings for --cluster."),
+        click.option("--fail-under", type=click.FloatRange(0, 1), metavar="SCORE", callback=_remember,
+                     expose_value=False, help="End with exit code 3 when the worst score is below this."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that ``run`` and ``demo`` share."""
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
@@ -45,6 +67,7 @@ def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--workers", callback=_workers, metavar="N|auto",
                      help="Processes for work that can be done side by side; default 1."),
         click.option("--stop-after", metavar="STAGE", help="Stop when this stage (name or number) is done."),
+        how_options,
         json_option,
         debug_option,
     ]  # fmt: skip
@@ -103,6 +126,7 @@ def run(
 @click.argument("root", metavar="RUN", type=click.Path(path_type=Path), default=Path())
 @click.option("--workers", callback=_workers, metavar="N|auto", help="Processes for work done side by side.")
 @click.option("--stop-after", metavar="STAGE", help="Stop when this stage (name or number) is done.")
+@how_options
 @json_option
 @debug_option
 def resume(root: Path, workers: int | None, stop_after: str | None, as_json: bool) -> int:
@@ -183,7 +207,10 @@ def follow(session: Session, stop_after: str | int | None, as_json: bool) -> int
 
     if isinstance(stop_after, str) and stop_after.isdigit():
         stop_after = int(stop_after)
-    with watch(session, quiet=as_json) as screen:
+    meta = click.get_current_context().meta
+    with contextlib.ExitStack() as stack:
+        _use_compute(session, meta, stack)
+        screen = stack.enter_context(watch(session, quiet=as_json))
         outcome = session.run(stop_after=stop_after)
     if as_json:
         output.write_json(outcome_as_json(session, outcome))
@@ -195,7 +222,28 @@ def follow(session: Session, stop_after: str | int | None, as_json: bool) -> int
         click.secho("pl: ", fg="red", bold=True, nl=False, err=True)
         click.echo(f"{outcome.message} The run is kept: 'pl resume {session.root}' repeats the stage.", err=True)
         return FAILED
+    limit = meta.get("pl.fail_under")
+    if limit is not None and outcome.score is not None and outcome.score < limit:
+        click.echo(f"pl: The worst score is {outcome.score:.2f}, below {limit:g}.", err=True)
+        return LOW_SCORE
     return OK
+
+
+def _use_compute(session: Session, meta: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
+    """Connect the session to a scheduler, or start one on a batch system that ends with the run."""
+    address, system = meta.get("pl.scheduler"), meta.get("pl.cluster")
+    if address and system:
+        raise InputError("Give --scheduler or --cluster, not both.")
+    if meta.get("pl.cluster_settings") and not system:
+        raise InputError("--cluster-settings needs --cluster.")
+    if system:
+        from ..compute.dask import read_settings, start_cluster
+
+        settings = read_settings(meta["pl.cluster_settings"]) if meta.get("pl.cluster_settings") else {}
+        cluster = stack.enter_context(start_cluster(system, session.workers, settings))
+        address = cluster.scheduler_address
+    if address:
+        session.use_scheduler(address)
 
 
 def outcome_as_json(session: Session, outcome: RunOutcome) -> dict[str, Any]:
