@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -16,6 +16,8 @@ C = TypeVar("C", bound=Hashable)
 _Ids = tuple[frozenset[int], ...]
 Box = tuple[frozenset[int], frozenset[int], frozenset[int], frozenset[str]]
 """Antenna ids, real spw ids, field ids, intents."""
+Cell = tuple[int, ...]
+"""Class indices: antenna, spw, field, set of intents."""
 DIMENSIONS = 4
 
 
@@ -26,7 +28,7 @@ class Grid:
     classes: tuple[_Ids, _Ids, _Ids, tuple[frozenset[str], ...]]
     real: frozenset[tuple[int, int, int]]
 
-    def cells(self) -> Iterator[tuple[int, int, int, int]]:
+    def cells(self) -> Iterator[Cell]:
         """Index tuples of the cells that hold data."""
         for antenna in range(len(self.classes[0])):
             for rest in sorted(self.real):
@@ -42,7 +44,7 @@ class Grid:
             frozenset().union(*(self.classes[3][int(k)] for k in i)),
         )
 
-    def representative(self, cell: tuple[int, int, int, int]) -> tuple[int, int, int, str]:
+    def representative(self, cell: Cell) -> tuple[int, int, int, str]:
         """One (antenna, spw, field, intent) of a cell; any other has the same calibration."""
         a, s, f, i = cell
         return (min(self.classes[0][a]), min(self.classes[1][s]), min(self.classes[2][f]), min(self.classes[3][i]))
@@ -78,11 +80,11 @@ def _classes(
     groups: dict[Hashable, set[C]] = {}
     for one in ids:
         groups.setdefault((tuple(one in s for s in distinct), observed(one)), set()).add(one)
-    return tuple(sorted((frozenset(g) for g in groups.values()), key=lambda g: min(g)))  # type: ignore[type-var]
+    return tuple(sorted((frozenset(g) for g in groups.values()), key=cast("Callable[[frozenset[C]], Any]", min)))
 
 
-def merge(values: dict[tuple[int, int, int, int], C]) -> list[tuple[tuple[frozenset[int], ...], C]]:
-    """Merge cells of equal value into boxes; a box may cover cells without data, never a cell of another value.
+def merge(values: dict[Cell, C]) -> list[tuple[tuple[frozenset[int], ...], C]]:
+    """Merge cells of equal value into boxes; a box may cover cells without data, none of another value or box.
 
     First dimension by dimension where the other three agree exactly, then pairs whose hull is free of other values.
     Order: by first appearance of the value, then by position.
@@ -94,7 +96,7 @@ def merge(values: dict[tuple[int, int, int, int], C]) -> list[tuple[tuple[frozen
         ]
         for dimension in range(DIMENSIONS):
             boxes = _merge_along(boxes, dimension)
-        merged += [(box, value) for box in _merge_hulls(boxes, value, values)]
+        merged += [(box, value) for box in _merge_hulls(boxes, values)]
     return merged
 
 
@@ -106,9 +108,7 @@ def _merge_along(boxes: list[tuple[frozenset[int], ...]], dimension: int) -> lis
     return [(*others[:dimension], ids, *others[dimension:]) for others, ids in groups.items()]
 
 
-def _merge_hulls(
-    boxes: list[tuple[frozenset[int], ...]], value: C, values: dict[tuple[int, int, int, int], C]
-) -> list[tuple[frozenset[int], ...]]:
+def _merge_hulls(boxes: list[tuple[frozenset[int], ...]], values: dict[Cell, C]) -> list[tuple[frozenset[int], ...]]:
     done: list[tuple[frozenset[int], ...]] = []
     for box in boxes:
         current = box
@@ -117,7 +117,9 @@ def _merge_hulls(
             again = False
             for other in done:
                 hull = tuple(x | y for x, y in zip(current, other, strict=True))
-                if all(values.get(cell, value) == value for cell in product(*hull)):  # type: ignore[call-overload]
+                # No data of another value, and none that a third box of the same value holds: no cell in two boxes.
+                held = {cell for part in (current, other) for cell in product(*part)}
+                if all(cell in held for cell in product(*hull) if cell in values):
                     done.remove(other)
                     current = hull
                     again = True

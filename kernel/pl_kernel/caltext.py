@@ -9,11 +9,12 @@ import ast
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pl_kernel.calibration import CalApplication, CalFrom, CalLibrary, CalTo, MergedCal
+from pl_kernel.calrecords import CalApplication, CalFrom, CalTo, MergedCal
 from pl_kernel.errors import DataError, InputError
 from pl_kernel.ms.intents import INTENTS
 
 if TYPE_CHECKING:
+    from pl_kernel.calibration import CalLibrary
     from pl_kernel.ms.model import MeasurementSet
 
 _LISTS = ("gaintable", "gainfield", "spwmap", "interp", "calwt")
