@@ -246,7 +246,7 @@ def gaincal(
         for field in group.field_ids:
             lists.setdefault((group.calfroms, (uvranges or {}).get(field, "")), set()).add(field)
     for (calfroms, uvrange), field_ids in lists.items():
-        arguments = _CALL(calfroms)
+        arguments = _arguments(calfroms)
         preapplied += [t for t in arguments["gaintable"] if t not in preapplied]
         ctx.casa.gaincal(
             vis=ms.path, caltable=caltable, field=",".join(str(i) for i in sorted(field_ids)), spw=spw, solint=solint,
@@ -331,7 +331,7 @@ def application(
     )
 
 
-def arguments(calfroms: tuple[CalFrom, ...]) -> dict[str, Any]:
+def _arguments(calfroms: tuple[CalFrom, ...]) -> dict[str, Any]:
     from pl_kernel.calibration import GainArguments
 
     return GainArguments.of(calfroms).for_solve()
