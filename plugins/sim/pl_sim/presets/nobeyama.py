@@ -152,8 +152,8 @@ def nobeyama(scale: str) -> Observation:
     channels, channel_hz, raster = PLANS[scale]
     ra, dec = 266.25, -5.0
     clouds = (
-        LineCloud(CO_1_0_HZ, peak_k=12.0, fwhm=30.0, velocity=10.0, width=5.0, gradient=0.02, x=10.0, y=12.0),
-        LineCloud(CO13_1_0_HZ, peak_k=8.0, fwhm=30.0, velocity=10.0, width=5.0, gradient=0.02, x=10.0, y=12.0),
+        LineCloud(CO_1_0_HZ, peak_k=20.0, fwhm=30.0, velocity=10.0, width=5.0, gradient=0.02, x=10.0, y=12.0),
+        LineCloud(CO13_1_0_HZ, peak_k=15.0, fwhm=30.0, velocity=10.0, width=5.0, gradient=0.02, x=10.0, y=12.0),
     )
     spws = tuple(
         Spw(

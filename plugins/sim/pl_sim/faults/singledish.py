@@ -1,0 +1,187 @@
+"""Faults of pointing and of single-dish spectra."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from pl_sim.casa import open_table
+from pl_sim.errors import UnknownFault
+from pl_sim.faults import Fault, register
+from pl_sim.faults.alma import antenna_index
+from pl_sim.geometry import ARCSEC
+from pl_sim.noise import stream
+from pl_sim.regions import Region
+from pl_sim.schedule import timeline
+from pl_sim.sky import primary_beam
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pl_sim.engine import Chunk, Run
+    from pl_sim.observation import Observation
+    from pl_sim.schedule import Entry
+
+
+def _need_single_dish(fault: Fault, observation: Observation) -> None:
+    if observation.engine != "single-dish":
+        raise UnknownFault(f"{fault.name} is a fault of single-dish maps; {observation.name} is not one.")
+
+
+@register
+@frozen
+class PointingOffset(Fault):
+    """One antenna looks beside the recorded direction: its target visibilities are weak, or its map is shifted.
+
+    The offset is present whenever the target is observed, not on calibrators, where pointing was measured.
+    """
+
+    name: ClassVar[str] = "pointing-offset"
+    east: float = 15.0
+    """arcsec on the sky."""
+    north: float = 0.0
+    antenna: str = ""
+    """Default: the second antenna."""
+
+    def _antenna(self, observation: Observation) -> int:
+        return antenna_index(observation, self.antenna, 1)
+
+    def change_observation(self, observation: Observation) -> Observation:
+        self._antenna(observation)
+        return observation
+
+    def voltage(self, observation: Observation, frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of the voltage that is left for a source at the centre of the field, (channel,)."""
+        diameter = observation.array.antennas[self._antenna(observation)].diameter_m
+        return np.sqrt(primary_beam(math.hypot(self.east, self.north) * ARCSEC, frequency_hz, diameter))
+
+    def change_gains(self, chunk: Chunk) -> None:
+        if any("OBSERVE_TARGET" in intent for intent in chunk.entry.subscan.intents):
+            obs = chunk.run.observation
+            chunk.gain[:, self._antenna(obs)] *= self.voltage(obs, chunk.frequency).astype(np.float32)
+
+    def pointing_error(self, observation: Observation, antenna: int, entry: Entry) -> tuple[float, float]:
+        """Where the beam is, from where it is said to be (arcsec)."""
+        return (self.east, self.north) if antenna == self._antenna(observation) else (0.0, 0.0)
+
+    def regions(self, observation: Observation) -> tuple[Region, ...]:
+        if observation.engine != "interferometer":
+            return ()
+        scans = tuple(scan.number for scan in observation.scans_with_intent("OBSERVE_TARGET"))
+        return (Region(self.name, scans=scans, antennas=(observation.array.names[self._antenna(observation)],)),)
+
+    def truth(self, observation: Observation) -> dict[str, Any]:
+        return {**attrs.asdict(self), "antenna": observation.array.names[self._antenna(observation)]}
+
+
+@register
+@frozen
+class PointingOutlier(Fault):
+    """POINTING of one antenna is wild during one raster row: the recorded direction is far from the map."""
+
+    name: ClassVar[str] = "pointing-outlier"
+    degrees: float = 0.5
+    antenna: str = ""
+    """Default: the first antenna."""
+    row: int = 3
+    """Number of the raster row, from 0."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        _need_single_dish(self, observation)
+        self._victim(observation)
+        return observation
+
+    def _victim(self, observation: Observation) -> tuple[int, tuple[float, float]]:
+        rows = [entry for entry in timeline(observation) if entry.subscan.kind == "on"]
+        if not 0 <= self.row < len(rows):
+            raise UnknownFault(f"{observation.name} has {len(rows)} raster rows; there is no row {self.row}.")
+        times = rows[self.row].times
+        return antenna_index(observation, self.antenna, 0), (float(times[0]), float(times[-1]))
+
+    def change_measurement_set(self, path: Path, observation: Observation) -> None:
+        antenna, (first, last) = self._victim(observation)
+        with open_table(path / "POINTING", write=True) as tb:
+            time, number = tb.getcol("TIME"), tb.getcol("ANTENNA_ID")
+            hit = (number == antenna) & (time > first - 1e-3) & (time < last + 1e-3)
+            for column in ("DIRECTION", "TARGET"):
+                direction = tb.getcol(column)
+                direction[1, 0, hit] += math.radians(self.degrees)
+                tb.putcol(column, direction)
+
+    def regions(self, observation: Observation) -> tuple[Region, ...]:
+        antenna, times = self._victim(observation)
+        return (Region(self.name, antennas=(observation.array.names[antenna],), times=times),)
+
+    def truth(self, observation: Observation) -> dict[str, Any]:
+        antenna, times = self._victim(observation)
+        return {**attrs.asdict(self), "antenna": observation.array.names[antenna], "times": times}
+
+
+@register
+@frozen
+class BaselineRipple(Fault):
+    """A strong standing wave in the spectra of one antenna, its phase different in every spectrum."""
+
+    name: ClassVar[str] = "baseline-ripple"
+    kelvin: float = 2.0
+    """Amplitude, T_A*."""
+    cycles: float = 5.0
+    """Periods over a spw."""
+    antenna: str = ""
+    """Default: the second antenna."""
+
+    def _antenna(self, observation: Observation) -> int:
+        return antenna_index(observation, self.antenna, 1)
+
+    def change_observation(self, observation: Observation) -> Observation:
+        _need_single_dish(self, observation)
+        self._antenna(observation)
+        return observation
+
+    def change_temperature(self, run: Run, entry: Entry, spw: int, kelvin: NDArray[np.float64]) -> None:
+        """T_A* [time, antenna, channel, polarization], changed in place."""
+        if entry.subscan.kind != "on":
+            return
+        times, _, channels, receptors = kelvin.shape
+        rng = stream(run.observation.model_seed, "baseline ripple", entry.first, spw)
+        phase = rng.uniform(0, 2 * np.pi, (times, 1, receptors))
+        axis = 2 * np.pi * self.cycles * np.arange(channels) / channels
+        kelvin[:, self._antenna(run.observation)] += self.kelvin * np.sin(axis[None, :, None] + phase)
+
+    def regions(self, observation: Observation) -> tuple[Region, ...]:
+        return (Region(self.name, antennas=(observation.array.names[self._antenna(observation)],)),)
+
+    def truth(self, observation: Observation) -> dict[str, Any]:
+        return {**attrs.asdict(self), "antenna": observation.array.names[self._antenna(observation)]}
+
+
+@register
+@frozen
+class LineInOff(Fault):
+    """The OFF position is not empty: the lines of the map appear there, and as dips all over the map."""
+
+    name: ClassVar[str] = "line-in-off"
+    share: float = 0.25
+    """Strength of the line at the OFF position, relative to the peak of the cloud."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        _need_single_dish(self, observation)
+        return observation
+
+    def change_temperature(self, run: Run, entry: Entry, spw: int, kelvin: NDArray[np.float64]) -> None:
+        """T_A* [time, antenna, channel, polarization], changed in place."""
+        from pl_sim.singledish import FWHM_PER_SIGMA, single_dish
+
+        if entry.subscan.kind != "off":
+            return
+        dish = single_dish(run.observation)
+        for cloud in dish.clouds:
+            velocity = dish.velocity_kms(run, entry, spw, cloud.rest_hz)
+            offset = (velocity - cloud.velocity) * FWHM_PER_SIGMA / cloud.width
+            kelvin += (self.share * cloud.peak_k * np.exp(-0.5 * offset**2))[:, None]
