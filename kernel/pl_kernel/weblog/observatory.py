@@ -47,6 +47,7 @@ class ObservationView:
     targets: str = ""
     pictures: tuple[Mapping[str, Any], ...] = ()
     problem: str = ""
+    origin: str = ""
 
 
 def observation_view(
@@ -116,6 +117,7 @@ def _view(ms: MeasurementSet, virtual: VirtualSpws, pictures: tuple[Mapping[str,
         data_types=tuple((t.column, t.data_type.name) for t in ms.data_types),
         bands=", ".join(ms.bands),
         targets=targets,
+        origin=ms.origin,
         pictures=pictures,
     )  # fmt: skip
 

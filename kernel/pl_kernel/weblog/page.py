@@ -422,7 +422,7 @@ def make_page(
     """Build and write a stage's page; return what went wrong (nothing, as a rule).
 
     Each renderer adds to the page in turn.  One that raises leaves what it wrote, and a note.  Without a renderer, or
-    when none could finish, the fields of the result are shown as tables.
+    when none could finish or had anything to say, the fields of the result are shown as tables.
     """
     page = Page(ctx, title)
     finished = 0
@@ -435,7 +435,7 @@ def make_page(
             sentence = f"The renderer {name} failed: {type(error).__name__}: {error}"
             page.failure(sentence)
             ctx.log.warning(sentence)
-    if not finished:
+    if not finished or not any(section.blocks for section in page.record().sections):
         render_default(page, result)
     page.write()
     return page.record().failures
