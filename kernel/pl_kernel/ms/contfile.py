@@ -8,8 +8,8 @@ Flags: ALLCONT LOWBANDWIDTH LOWSPREAD
 <f1>~<f2>GHz LSRK
 NONE
 ```
-Version 2 gives no window name; version 1 says `SPWn`, no frame (meaning TOPO), and the bare name of the field. `ALL` in place of ranges means that
-everything is continuum, `NONE` that no continuum was found.
+Version 2 gives no window name; version 1 says `SPWn`, no frame (meaning TOPO), and the bare name of the field.
+`ALL` in place of ranges means that everything is continuum, `NONE` that no continuum was found.
 """
 
 from __future__ import annotations
