@@ -14,7 +14,8 @@ VELOCITY_WINDOW_M_S = 200e3
 MASERS_HZ = {
     "OH 1612 MHz": 1612.231e6, "OH 1665 MHz": 1665.4018e6, "OH 1667 MHz": 1667.359e6, "OH 1720 MHz": 1720.530e6,
     "CH3OH 6.7 GHz": 6668.5192e6, "CH3OH 12.2 GHz": 12178.597e6, "SiS 18.2 GHz": 18154.88e6,
-    "H2O 22.2 GHz": 22235.080e6, "30SiO v=0": 42373.359e6, "SiO v=3": 42519.373e6, "SiO v=2": 42820.582e6, "29SiO v=0": 42879.916e6,
+    "H2O 22.2 GHz": 22235.080e6, "30SiO v=0": 42373.359e6, "SiO v=3": 42519.373e6,
+    "SiO v=2": 42820.582e6, "29SiO v=0": 42879.916e6,
     "SiO v=1": 43122.079e6, "SiO v=0": 43423.858e6,
 }  # fmt: skip
 """Rest frequencies of strong maser lines (Lovas catalogue, as far as the reference pipeline uses them)."""

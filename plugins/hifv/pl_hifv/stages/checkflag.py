@@ -82,15 +82,16 @@ class CheckflagResult(Result):
 class Checkflag(Stage[CheckflagInputs, CheckflagResult]):
     """Flag interference in calibrated data.
 
-    CASA's rflag looks at the scatter of each correlation against time and frequency, with thresholds that are calculated first;
-    a window full of interference, whose own scatter would hide it, is held to the median of its baseband. Then tfcrop
-    looks for what stands out of a smooth spectrum, and flags grow around what was found. Where a real model
-    exists (MODEL_DATA other than the default of 1 Jy) the parallel hands are judged on the residual. A hit in one
-    correlation flags all four: cross hands see interference first.
+    CASA's rflag looks at the scatter of each correlation against time and frequency, with thresholds that are
+    calculated first; a window full of interference, whose own scatter would hide it, is held to the median of its
+    baseband. Then tfcrop looks for what stands out of a smooth spectrum, and flags grow around what was found. Where
+    a real model exists (MODEL_DATA other than the default of 1 Jy) the parallel hands are judged on the residual. A
+    hit in one correlation flags all four: cross hands see interference first.
 
-    Passes, scales and selections of each mode: `pl_hifv.heuristics.rfi.MODES` (reference pipeline, 2026). Flags are saved
-    as a version of the name hifv_checkflag_MODE_sN before. Counts are taken before and after in every mode; the reference leaves
-    them out in three modes and then scores 0 or 1 whatever happened. The spectra on the page come from the data themselves.
+    Passes, scales and selections of each mode: `pl_hifv.heuristics.rfi.MODES` (reference pipeline, 2026). Flags are
+    saved before, as a version of the name hifv_checkflag_MODE_sN. Counts are taken before and after in every mode;
+    the reference leaves them out in three modes, which then score 0 or 1 whatever happened. The spectra on the page
+    come from the data themselves.
     """
 
     name = "hifv_checkflag"
@@ -138,7 +139,7 @@ def _part(ms: MeasurementSet, mode: Mode) -> Part:
         return targets(ms)
     if mode.data == "all_calibrators":
         return calibrators(ms)
-    return tested(ms) if mode.data == "bandpass" else calibrators(ms).without(tested(ms))
+    return tested(ms) if mode.data == "bandpass" else calibrators(ms).without(tested(ms)).present(ms)
 
 
 def _check(
