@@ -18,6 +18,7 @@ from pl_hifv.calibrators import BandSelection, uvranges
 from pl_hifv.heuristics.bandpass import channels_per_solution
 from pl_hifv.heuristics.delays import ATTEMPTS, critical_fraction, median_over_antennas
 from pl_kernel import PlError
+from pl_kernel.calibration import GainArguments
 from pl_kernel.ms.model import Field, MeasurementSet
 from pl_kernel.ms.selection import compact_ids
 from pl_kernel.stage_context import StageContext
@@ -115,7 +116,7 @@ def preapplying(ctx: StageContext, ms: MeasurementSet, *tables: Caltable) -> Sta
     for table in tables:
         if table.exists:
             interp = BANDPASS_INTERP if table.kind == "bandpass" else "linear"
-            there.append(solve.application(ms, table, ctx.stage_name, interp=interp))
+            there.append(solve.application(ctx, ms, table, interp=interp, calwt=False))
         else:
             ctx.log.warning(f"{ms.name}: {table.path} holds no solutions and is not applied in later solves.")
     return ctx.what_if(*there)
@@ -137,7 +138,7 @@ def apply(
     for group in ctx.calibration.solve_groups(ms, field=",".join(str(f) for f in fields), spw=spw):
         groups.setdefault(group.calfroms, set()).update(group.field_ids)
     for calfroms, ids in groups.items():
-        arguments = solve.arguments(calfroms)
+        arguments = GainArguments.of(calfroms).for_solve()
         used += [t for t in arguments["gaintable"] if t not in used]
         ctx.casa.applycal(
             vis=ms.path, field=",".join(str(i) for i in sorted(ids)), spw=spw, scan=compact_ids(scans),

@@ -70,12 +70,15 @@ def robust_noise(values: np.ndarray) -> tuple[float, float]:
 
 
 def emission_mask(
-    cube: np.ndarray, beam_response: np.ndarray, channels: np.ndarray, beam_px: float, least_response: float = 0.3
+    cube: np.ndarray, beam_response: np.ndarray, channels: np.ndarray, beam_px: float, least_response: float = 0.3,
+    sidelobe: float = 0.0,
 ) -> tuple[np.ndarray, bool]:
     """Pixels (nx, ny) that hold emission or absorption, judged on the mean and the largest of the observed channels.
 
     ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
     ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
+    With ``sidelobe``, the level of the dirty beam's sidelobes, what lies below twice that part of the peak does not count:
+    it may be the sidelobe of something else.
     Where nothing is found (the second value is False) the mask is the inner part of the primary beam.
     """
     allowed = np.isfinite(beam_response) & (beam_response > least_response)
@@ -87,7 +90,8 @@ def emission_mask(
         # The deviation at which one of all pixels is expected by chance is no detection.
         chance = math.sqrt(2 * math.log(max(int(allowed.sum()), 2)))
         for sign in signs:
-            mask |= sign * (image - middle) > max(sigmas, chance) * sigma
+            height = sign * (image - middle)
+            mask |= height > max(max(sigmas, chance) * sigma, 2 * sidelobe * float(np.max(height[allowed])))
     mask &= allowed
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count:

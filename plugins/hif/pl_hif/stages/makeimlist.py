@@ -129,7 +129,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         return CleanTarget(
             field=name, intent=intent, spws=spws, specmode=specmode, datatype=datatype.name,
             imagename=f"{clean_name(stem)}.sSTAGENUMBER.{clean_name(name)}_{SHORT_INTENTS.get(intent, intent.lower())}"
-            f".spw{listed}.{specmode}.{inputs.robust if inputs.robust is not None else robust:g}".replace("..", "."),
+            f".spw{listed}.{specmode}.I",
             selections=grids.selections(ctx, sets, datatype, name, spws, channels), cell_arcsec=cell, imsize=(size, size),
             deconvolver=deconvolver, nterms=nterms, robust=robust, weighting="briggs",
             perchanweightdensity=specmode == "cube", pblimit=0.2 if specmode == "cube" or intent != "TARGET" else -0.1,

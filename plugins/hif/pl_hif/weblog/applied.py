@@ -1,1 +1,135 @@
-def applycal_page(page, ctx, result): page.section("Result")
+"""Page of the applied calibration: what went where, and what the calibrated data look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hif.flags import FlagCounts
+from pl_hif.stages.applycal import ApplycalResult
+from pl_hif.visibilities import pieces
+from pl_kernel import renderer
+
+
+@attrs.frozen(kw_only=True)
+class Averages:
+    """Calibrated visibilities of one field, averaged over channels; one value per row and hand."""
+
+    vis: str
+    field: str
+    intents: str
+    time_s: Any
+    uv_m: Any
+    value: Any
+    hand: Any
+    hands: tuple[str, ...]
+
+
+@renderer(ApplycalResult)
+def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
+    """Applied tables, flags, and calibrated amplitudes and phases."""
+    page.section("Applied calibration")
+    page.table(
+        ["Measurement set", "Fields", "Spw", "Table", "Gains from", "Interpolation", "Weights"],
+        [
+            [a.vis, a.field, a.spw or "all", table, gainfield or "all", interp or "default", "changed" if a.calwt else "kept"]
+            for a in result.applied
+            for table, gainfield, interp in zip(a.tables, a.gainfields, a.interps, strict=True)
+        ],
+        caption="In the order of application; numbers under 'Gains from' are field ids.", filters=("Fields",),
+    )  # fmt: skip
+    for vis, names in result.uncalibrated.items():
+        page.note(f"Nothing is registered for {', '.join(names)} of {vis}.", "warning")
+    page.section("Flags")
+    for vis, after in result.after.items():
+        flag_table(page, [("before", result.before[vis]), ("after", after)], "field", f"{vis}: flagged data by field")
+    page.section("Calibrated data")
+    found = [a for vis in result.after for a in _averages(ctx, vis)]
+    page.plots(
+        draw_uv, found, caption=lambda a: f"{a.field} ({a.intents}): amplitude against baseline, averaged over channels",
+        tags=lambda a: {"vis": a.vis, "field": a.field, "type": "amplitude, uv"}, name="uv",
+    )  # fmt: skip
+    page.plots(
+        draw_time, [(a, kind) for a in found for kind in (("amplitude", "phase") if "TARGET" not in a.intents else ("amplitude",))],
+        caption=lambda i: f"{i[0].field} ({i[0].intents}): {i[1]} against time",
+        tags=lambda i: {"vis": i[0].vis, "field": i[0].field, "type": f"{i[1]}, time"}, name="time",
+    )  # fmt: skip
+    page.section("Flags by antenna", level="detail")
+    for vis, after in result.after.items():
+        flag_table(page, [("before", result.before[vis]), ("after", after)], "antenna", f"{vis}: flagged data by antenna")
+
+
+def flag_table(page: Any, counts: list[tuple[str, FlagCounts]], key: str, caption: str) -> None:
+    """Flagged percentage per value of a key, one column per count."""
+    values = list(counts[-1][1].by.get(key, {}))
+    if all(v.isdigit() for v in values):
+        values.sort(key=int)
+    page.table(
+        [key.capitalize(), *(name.capitalize() for name, _ in counts)],
+        [[v, *(100 * c.fraction_of(key, v) for _, c in counts)] for v in values],
+        caption=caption, units={name.capitalize(): "%" for name, _ in counts},
+        formats={name.capitalize(): ".1f" for name, _ in counts},
+    )  # fmt: skip
+
+
+def _averages(ctx: Any, vis: str, most_rows: int = 40_000) -> list[Averages]:
+    """Read the corrected data once, field by field, averaged over channels as they come."""
+    ms = ctx.context.measurement_set(vis)
+    found = []
+    for field in ms.fields:
+        times, lengths, values, hands = [], [], [], []
+        names: tuple[str, ...] = ()
+        rows = 0
+        for piece in pieces(ctx, ms, ["CORRECTED_DATA", "FLAG", "TIME", "UVW"], [field.id], rows=5000):
+            rows += piece.columns["TIME"].size
+            if rows > most_rows and values:
+                break
+            correlations = ms.polarization_of(piece.spw).correlations
+            parallel = [i for i, c in enumerate(correlations) if c in ("RR", "LL", "XX", "YY", "I")]
+            names = tuple(correlations[i] for i in parallel)
+            data = piece.columns["CORRECTED_DATA"][parallel]
+            good = ~piece.columns["FLAG"][parallel]
+            count = good.sum(axis=1)
+            mean = np.where(count > 0, np.where(good, data, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+            length = np.hypot(piece.columns["UVW"][0], piece.columns["UVW"][1])
+            for k in range(len(parallel)):
+                ok = count[k] > 0
+                times.append(piece.columns["TIME"][ok])
+                lengths.append(length[ok])
+                values.append(mean[k][ok])
+                hands.append(np.full(int(ok.sum()), k))
+        if values:
+            found.append(
+                Averages(
+                    vis=vis, field=field.name, intents=", ".join(sorted(field.intents)), time_s=np.concatenate(times),
+                    uv_m=np.concatenate(lengths), value=np.concatenate(values), hand=np.concatenate(hands), hands=names,
+                )
+            )  # fmt: skip
+    return found
+
+
+def draw_uv(ctx: Any, item: Averages, path: Path) -> dict[str, str]:
+    """Amplitude against baseline length."""
+    from pl_kernel.weblog import plots
+
+    plots.scatter(
+        path, item.uv_m, np.abs(item.value), categories=item.hand, labels=item.hands, xlabel="Baseline", xunit="m",
+        ylabel="Amplitude", yunit="Jy", title=item.field, subtitle=item.intents,
+    )  # fmt: skip
+    return {"Median": f"{np.median(np.abs(item.value)):.4g} Jy" if item.value.size else "–"}
+
+
+def draw_time(ctx: Any, item: tuple[Averages, str], path: Path) -> dict[str, str]:
+    """Amplitude or phase against time."""
+    from pl_kernel.weblog import plots
+
+    data, kind = item
+    y = np.abs(data.value) if kind == "amplitude" else np.degrees(np.angle(data.value))
+    plots.scatter(
+        path, data.time_s, y, categories=data.hand, labels=data.hands, ylabel=kind.capitalize(),
+        yunit="Jy" if kind == "amplitude" else "deg", title=data.field, subtitle=data.intents, time=True,
+    )  # fmt: skip
+    return {"Scatter": f"{np.std(y):.3g} {'Jy' if kind == 'amplitude' else 'deg'}" if y.size else "–"}

@@ -130,7 +130,8 @@ def _tfcrop(hands: str, time: float, freq: float) -> Pass:
 NOISE_CUT = 3.64
 """Cut-off of tfcrop on targets, in standard deviations: as many false alarms as 3 would give for Gaussian noise.
 
-Amplitudes of noise are Rayleigh distributed, with mean 1.253 σ, standard deviation 0.655 σ and a longer tail. The Gaussian
+Amplitudes of noise are Rayleigh distributed, with mean 1.253 σ, standard deviation 0.655 σ and a longer tail. The
+Gaussian
 tail beyond 3 is 0.00135 = exp(−T²/2) at T = 3.635 σ, that is (3.635 − 1.253) / 0.655 = 3.64. The reference
 pipeline's 3 costs 3 % of the data of a clean target, flags of four correlations taken together.
 """

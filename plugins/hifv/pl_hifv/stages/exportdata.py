@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,13 +114,14 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
 
 def _fits(ctx: StageContext, image: ImageRecord) -> Exported:
     parts = [p for p in image.name.split(".") if not (p.startswith("s") and p[1:].isdigit())]
-    path = ctx.products / (".".join(parts) + ".fits")
-    # A relative name keeps the recorded command valid in another folder.
-    relative = path if not path.is_relative_to(ctx.work.parent) else Path("..") / path.relative_to(ctx.work.parent)
+    name = ".".join(parts) + ".fits"
+    path = ctx.products / name
+    # Written here and moved by us: the recorded command holds in any folder.
     ctx.casa.exportfits(
-        imagename=image.name, fitsimage=str(relative), velocity=False, bitpix=-32, dropstokes=False, stokeslast=True,
+        imagename=image.name, fitsimage=name, velocity=False, bitpix=-32, dropstokes=False, stokeslast=True,
         overwrite=True,
     )  # fmt: skip
+    shutil.move(ctx.work / name, path)
     return Exported(
         kind="fits", name=path.name, source=image.name, size_bytes=path.stat().st_size,
         doc=f"{image.kind} of {image.field}, spw {','.join(map(str, image.spws))}, {image.specmode}",

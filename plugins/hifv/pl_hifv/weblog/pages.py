@@ -1,2 +1,183 @@
-def importdata_page(page, ctx, result): page.section("Result")
-flagdata_page=vlasetjy_page=priorcals_page=exportdata_page=importdata_page
+"""Pages of the VLA's own stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hif.weblog.applied import flag_table
+from pl_hifv.stages.exportdata import ExportdataResult
+from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
+from pl_hifv.stages.importdata import ImportdataResult
+from pl_hifv.stages.priorcals import PriorcalsResult
+from pl_hifv.stages.vlasetjy import VlasetjyResult
+from pl_kernel import renderer
+from pl_kernel.weblog.page import Link
+
+_SOURCES = {
+    "data": "The data say what each scan is for.",
+    "user": "The user's rules say what each field is for.",
+    "inferred": "The data do not say what the scans are for. It was inferred from the fields' positions and the order of the scans.",
+    "none": "Nobody says what the scans are for.",
+}
+
+
+@renderer(ImportdataResult)
+def importdata_page(page: Any, ctx: Any, result: ImportdataResult) -> None:
+    """What was imported, what each field is for and why, which windows there are."""
+    page.section("Data")
+    page.table(
+        ["Measurement set", "From", "Kind", "How", "Begin (UTC)", "Minutes", "Antennas", "Fields", "Windows", "Size"],
+        [
+            [Link(i.ms.name, f"ms:{i.ms.name}"), Path(i.source).name, i.kind, i.how, i.ms.start.strftime("%Y-%m-%d %H:%M"),
+             i.ms.duration_s / 60, len(i.ms.antennas), len(i.ms.fields), len(i.ms.spws), i.ms.size_bytes / 1e6]
+            for i in result.imported
+        ],
+        units={"Size": "MB"}, formats={"Minutes": ".0f", "Size": ".1f"},
+    )  # fmt: skip
+    page.section("What the fields are for")
+    for source in result.intents:
+        page.text(f"{source.vis}: {_SOURCES[source.source]}")
+        for doubt in source.doubts:
+            page.note(doubt, "warning")
+        page.table(
+            ["Field", "Name", "Intents", "Standard", "Why"],
+            [[d.field, d.field_name, ", ".join(d.intents), d.calibrator or "–", d.reason] for d in source.decisions],
+        )
+    page.section("Spectral windows")
+    page.table(
+        ["Measurement set", "Spw", "Band", "Centre", "Bandwidth", "Channels", "Channel", "Kind"],
+        [
+            [s.vis, s.spw, s.band or "?", s.centre_hz / 1e9, s.bandwidth_hz / 1e6, s.channels, s.channel_khz,
+             "line" if s.line else "continuum"]
+            for s in result.spws
+        ],
+        units={"Centre": "GHz", "Bandwidth": "MHz", "Channel": "kHz"},
+        formats={"Centre": ".5f", "Bandwidth": ".3f", "Channel": ".2f"},
+    )  # fmt: skip
+    for vis, scans in result.missing_scans.items():
+        if scans:
+            page.note(f"{vis} lacks the scans {', '.join(map(str, scans))}.", "warning")
+
+
+@attrs.frozen(kw_only=True)
+class _Matrix:
+    vis: str
+    antennas: tuple[str, ...]
+    agents: tuple[str, ...]
+    values: Any
+
+
+@renderer(FlagdataResult)
+def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
+    """What each agent flagged, by field and antenna."""
+    for one in result.sets:
+        page.section(f"Flags of {one.vis}")
+        page.table(
+            ["Agent", "Commands", "Newly flagged", "Flagged after", "Remark"],
+            [
+                [_WORDS.get(a, a), len(one.commands.get(a, ())) if a != "before" else None, 100 * one.newly(a),
+                 _after(one, a), one.reasons.get(a, "")]
+                for a in AGENTS
+                if a == "before" or a in one.commands or a in one.reasons
+            ],
+            units={"Newly flagged": "%", "Flagged after": "%"}, formats={"Newly flagged": ".2f", "Flagged after": ".2f"},
+            caption="In the order in which they worked; autocorrelations count as data.",
+        )  # fmt: skip
+        flag_table(page, [(c.name, c) for c in one.counts], "field", "Flagged data by field, after each agent")
+        antennas = tuple(one.counts[-1].by.get("antenna", {}))
+        names = tuple(c.name for c in one.counts)
+        values = np.array([[c.fraction_of("antenna", a) for c in one.counts] for a in antennas])
+        page.plots(
+            draw_matrix, [_Matrix(vis=one.vis, antennas=antennas, agents=names, values=values)],
+            caption="Flagged fraction of every antenna after each agent", size="large",
+        )  # fmt: skip
+        page.section(f"Commands for {one.vis}", level="detail")
+        page.code("\n".join(line for a in AGENTS for line in one.commands.get(a, ())), "flag commands")
+
+
+_WORDS = {
+    "before": "came with the data", "clip": "exact zeros", "online": "observatory's flags", "shadow": "shadowed antennas",
+    "template": "user's flags", "autocorr": "autocorrelations", "scans": "named scans", "edgespw": "edge channels",
+    "quack": "beginning of scans",
+}  # fmt: skip
+
+
+def _after(one: MsFlags, agent: str) -> float | None:
+    found = [c for c in one.counts if c.name == agent]
+    return 100 * found[0].fraction if found else None
+
+
+def draw_matrix(ctx: Any, item: _Matrix, path: Path) -> None:
+    """Antennas across, agents down."""
+    from pl_kernel.weblog import plots
+
+    plots.matrix(
+        path, item.values.T, item.agents, item.antennas, label="flagged", limits=(0.0, 1.0), column_title="Antenna",
+        title="Flagged data", subtitle=item.vis,
+    )  # fmt: skip
+
+
+@renderer(VlasetjyResult)
+def vlasetjy_page(page: Any, ctx: Any, result: VlasetjyResult) -> None:
+    """The models of the standard calibrators."""
+    page.section("Models")
+    page.text(f"Flux-density standard: {result.standard}.")
+    page.table(
+        ["Measurement set", "Field", "Calibrator", "Spw", "Band", "Frequency", "I", "Q", "U", "V", "Model image"],
+        [
+            [f.vis, f.field, f.calibrator, f.spw, f.band, f.frequency_hz / 1e9, *f.stokes_jy, f.model or "given"]
+            for f in result.fluxes
+        ],
+        units={"Frequency": "GHz", "I": "Jy", "Q": "Jy", "U": "Jy", "V": "Jy"}, filters=("Field", "Spw"),
+        formats={"Frequency": ".5f", "I": ".4f", "Q": ".4f", "U": ".4f", "V": ".4f"},
+    )  # fmt: skip
+    page.table(
+        ["Measurement set", "Field", "Is", "Offset", "Flagged"],
+        [[s.vis, s.field, s.calibrator, s.offset_arcsec, 100 * s.flagged_fraction] for s in result.standards],
+        caption="Standard calibrators, recognised by their position.", units={"Offset": "arcsec", "Flagged": "%"},
+        formats={"Offset": ".2f", "Flagged": ".1f"},
+    )  # fmt: skip
+
+
+@renderer(PriorcalsResult)
+def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
+    """What was made, what does not apply and why."""
+    page.section("Prior calibrations")
+    words = {"gceff": "gain curve and efficiency", "opac": "opacity", "rq": "requantizer", "antpos": "antenna positions"}
+    page.table(
+        ["Measurement set", "Kind", "Done", "Why", "Table"],
+        [
+            [p.vis, words.get(p.kind, p.kind), "made" if p.caltable else ("FAILED" if p.expected else "skipped"), p.reason,
+             p.caltable or "–"]
+            for p in result.priors
+        ],
+    )  # fmt: skip
+    if result.opacities:
+        page.table(
+            ["Measurement set", "Spw", "Frequency", "Zenith opacity"],
+            [[o.vis, o.spw, o.frequency_hz / 1e9, o.tau] for o in result.opacities],
+            caption="; ".join(f"{vis}: {why}" for vis, why in result.pwv_reason.items()),
+            units={"Frequency": "GHz", "Zenith opacity": "neper"}, formats={"Frequency": ".5f", "Zenith opacity": ".5f"},
+        )  # fmt: skip
+    if result.offsets:
+        page.table(
+            ["Measurement set", "Antenna", "x", "y", "z"], [[o.vis, o.antenna, *o.offset_m] for o in result.offsets],
+            caption="Corrections of antenna positions (ITRF).", units={"x": "m", "y": "m", "z": "m"},
+        )  # fmt: skip
+
+
+@renderer(ExportdataResult)
+def exportdata_page(page: Any, ctx: Any, result: ExportdataResult) -> None:
+    """The products."""
+    page.section("Products")
+    page.table(
+        ["File", "Kind", "Content", "Size"],
+        [[Link(p.name, f"products/{p.name}"), p.kind, p.doc, p.size_bytes / 1e6] for p in result.products],
+        units={"Size": "MB"}, formats={"Size": ".2f"},
+    )
+    for failure in result.failures:
+        page.note(f"{failure.item}: {failure.reason}", "error")
