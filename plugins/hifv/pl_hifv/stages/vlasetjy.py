@@ -75,11 +75,11 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         standards: list[StandardField] = []
         expected = 0
         for ms in ctx.measurement_sets(inputs.vis):
-            matched = _standards_of(ctx, ms, inputs.intent)
+            matched = standards_of(ctx, ms, inputs.intent)
             for field, calibrator, offset in matched:
                 windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
                 expected += len(windows)
-                fluxes += _set_models(ctx, ms, field, calibrator, windows, inputs)
+                fluxes += set_models(ctx, ms, field, calibrator, windows, inputs)
                 seen = flags.summary(ctx, ms.path, f"setjy_{calibrator.name}", field=str(field.id))
                 standards.append(
                     StandardField(
@@ -92,7 +92,7 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         )
 
 
-def _standards_of(
+def standards_of(
     ctx: StageContext, ms: MeasurementSet, intent: str
 ) -> list[tuple[Field, StandardCalibrator, float]]:
     """Fields with the intent that lie on a standard calibrator, with the distance in arcsec."""
@@ -120,7 +120,7 @@ def _standards_of(
     return found
 
 
-def _set_models(
+def set_models(
     ctx: StageContext, ms: MeasurementSet, field: Field, calibrator: StandardCalibrator,
     windows: list[SpectralWindow], inputs: VlasetjyInputs,
 ) -> list[ModelFlux]:  # fmt: skip
