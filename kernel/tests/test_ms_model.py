@@ -1,7 +1,10 @@
 """Claims about the domain model and its reader; real data are read where they are at hand."""
 
+import json
 import math
 import pickle
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -151,6 +154,7 @@ def in_worker() -> Iterator[Callable[..., object]]:
 
 
 def unpacked(archive: str, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     source = DATA / archive
     if not source.exists():
         pytest.skip(f"real data {archive} are not at hand ({DATA})")
@@ -225,6 +229,7 @@ def test_set_with_execution_block_and_proper_frame(in_worker: Callable[..., obje
     ms = read(in_worker, unpacked("alma_b3_x5707.ms.tar.gz", tmp_path))
     assert ms.scheduling_block == "uid://A001/X1273/X6f6"
     assert ms.fields[0].frame == "ICRS"
+    assert ms.sources[0].transitions == {0: ("CO_v_0_1_0(ID=3768098)",)}
     assert ms.start.isoformat() == "2018-03-16T05:38:50.160000+00:00"
     assert len(ms.antennas) == 2
 
@@ -273,3 +278,40 @@ def test_data_types_written_to_history_are_read_again(in_worker: Callable[..., o
     types = (ColumnType(DataType.SELFCAL_CONT_SCIENCE, "DATA", frozenset(["J1008+0730"]), frozenset([0])),)
     in_worker(write_history, str(path), types)
     assert read(in_worker, path).data_types == types
+
+
+SELECTIONS = """
+import json, sys
+from pl_kernel.casa import Casa, Recorder
+casa = Casa(Recorder(), "casa.log")
+answers = []
+for path, key, selection in json.load(open("asked.json")):
+    with casa.ms(path) as tool:
+        tool.msselect({key: selection}, onlyparse=True)
+        answers.append({k: v.tolist() for k, v in tool.msselectedindices().items()})
+json.dump(answers, open("answers.json", "w"))
+"""
+
+
+@pytest.mark.casa
+def test_selections_mean_what_they_mean_to_casa(in_worker: Callable[..., object], tmp_path: Path) -> None:
+    numbers = unpacked("evla_ka_tdem0003.ms.tar.gz", tmp_path)  # antennas called '1' to '28' with ids 0 to 27
+    words = unpacked("evla_lband_simple.ms.tar.gz", tmp_path / "other")
+    asked: list[tuple[str, str, str]] = [(str(numbers), "baseline", s) for s in ("1", "2,28", "W09")]
+    asked += [(str(words), "field", s) for s in ("1", "J0102*", "J0102?5824", '"J0102+5824"')]
+    asked += [(str(words), "spw", s) for s in ("0", "0~1", "*", "*#1", "0:0,1:1;3")]
+    asked += [(str(words), "scanintent", s) for s in ("CALIBRATE_PHASE#UNSPECIFIED",)]
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    subprocess.run([sys.executable, "-c", SELECTIONS], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    sets = {str(p): read(in_worker, p) for p in (numbers, words)}
+    for (path, key, selection), answer in zip(asked, json.loads((tmp_path / "answers.json").read_text()), strict=True):
+        ms = sets[path]
+        if key == "baseline":
+            assert sorted(answer["antenna1"]) == list(ms.antenna_ids(selection)), selection
+        elif key == "field":
+            assert sorted(answer["field"]) == list(ms.field_ids(selection)), selection
+        elif key == "spw":
+            assert sorted(answer["spw"]) == list(ms.spw_ids(selection)), selection
+        else:
+            assert ms.observing_modes("PHASE") == (selection,)
+            assert answer["stateid"] == [s.id for s in ms.states if "PHASE" in s.intents]

@@ -58,12 +58,15 @@ def parse_fields(table: Subtable, observed: set[int]) -> tuple[Field, ...]:
     fields = []
     names, sources, codes = table.get("NAME", ""), table.get("SOURCE_ID", -1), table.get("CODE", "")
     directions, frames = table.get("PHASE_DIR"), table.get("PhaseDir_Ref")
+    ephemerides = table.get("EPHEMERIS_ID", -1)
     fixed, by_code = table.frames.get("PHASE_DIR", ("J2000", {}))
     for i in sorted(observed & set(range(table.n_rows))):
         ra, dec = _direction(directions[i])
         code = "" if str(codes[i]).strip().lower() == "none" else str(codes[i]).strip()
         frame = fixed if frames[i] is None else by_code.get(int(frames[i]), fixed)
-        fields.append(Field(i, str(names[i]).strip() or f"field_{i}", int(sources[i]), ra, dec, frame, code))
+        name = str(names[i]).strip() or f"field_{i}"
+        moving = int(ephemerides[i]) >= 0
+        fields.append(Field(i, name, int(sources[i]), ra, dec, frame, code, is_moving=moving))
     return tuple(fields)
 
 
@@ -96,6 +99,7 @@ def parse_sources(table: Subtable, fields: Sequence[Field]) -> tuple[Source, ...
                 name=str(names[found[0]]).strip(),
                 ra_rad=ra,
                 dec_rad=dec,
+                is_moving=any(f.is_moving for f in fields if f.source_id == source),
                 frame=table.frames.get("DIRECTION", ("J2000", {}))[0],
                 proper_motion_rad_s=(float(motion[0]), float(motion[1])) if motion.size == 2 else (0.0, 0.0),
                 rest_frequencies_hz={s: v for s, v in lines.items() if v},

@@ -134,12 +134,12 @@ class Source:
     rest_frequencies_hz: Mapping[int, tuple[float, ...]] = attrs.field(factory=dict)
     transitions: Mapping[int, tuple[str, ...]] = attrs.field(factory=dict)
     velocity_m_s: Mapping[int, float] = attrs.field(factory=dict)
-    is_ephemeris: bool = False
+    is_moving: bool = False
 
 
 @attrs.frozen
 class Field:
-    """One pointing. `intents` and `spws` are those it was observed with; `spws` are real ids."""
+    """One pointing. `intents` and `spws` (real ids): what it was observed with; `is_moving`: it has an ephemeris."""
 
     id: int
     name: str
@@ -150,6 +150,7 @@ class Field:
     code: str = ""
     intents: frozenset[str] = frozenset()
     spws: frozenset[int] = frozenset()
+    is_moving: bool = False
 
     @property
     def clean_name(self) -> str:

@@ -69,11 +69,10 @@ def _read_column(table: Any, name: str, n_rows: int) -> list[Any] | None:
         if table.isscalarcol(name):
             values = table.getcol(name)
             return list(values.tolist() if hasattr(values, "tolist") else values)
-        # Rows of one array column may differ in shape or hold nothing, so getcol would fail or crash.
-        cells = []
-        for row in range(n_rows):
-            cells.append(np.asarray(table.getcell(name, row)) if table.iscelldefined(name, row) else None)
-        return cells
+        # Rows of one array column may differ in shape or hold nothing, where getcol fails or even crashes; getvarcol
+        # gives each cell with one more axis, or False where it holds nothing.
+        cells = table.getvarcol(name)
+        return [None if isinstance(c := cells[f"r{row + 1}"], bool) else np.asarray(c)[..., 0] for row in range(n_rows)]
     except RuntimeError:
         return None
 
