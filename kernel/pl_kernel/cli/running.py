@@ -191,11 +191,14 @@ def start(
     values: Mapping[str, Any], workers: int | None, stop_after: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Check recipe, values and data, make the run folder and run."""
-    from ..recipe import validate
+    from ..recipe import anchored, validate
     from ..session import Session
 
     bound = plan.bind(values)
     validate(bound, known, overrides)
+    overrides = {
+        name: anchored(known.stage(name).inputs_class, given, Path.cwd()) for name, given in overrides.items()
+    }
     stop = _stop(stop_after, bound)
     with Session.create(root, bound, list(paths), overrides=overrides, workers=workers or 1) as session:
         return follow(session, stop, as_json)
