@@ -223,10 +223,10 @@ def _broken(name: str, error: PlError) -> Callable[..., Any]:
 
 def _arguments(stage: type[Stage[Any, Any]], given: dict[str, Any], strict: bool) -> dict[str, Any]:
     from .params import parameters
-    from .recipe import means_unset
+    from .recipe import anchored, means_unset
 
     known = parameters(stage.inputs_class)
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for name, value in given.items():
         if name in known:
             if not means_unset(value):
@@ -237,7 +237,7 @@ def _arguments(stage: type[Stage[Any, Any]], given: dict[str, Any], strict: bool
             _notice(f"{stage.name}: the argument {name}={value!r} has no meaning here and is left out.")
     if stage.takes_data and "vis" in arguments:
         arguments["vis"] = _paths(arguments["vis"])
-    return arguments
+    return anchored(stage.inputs_class, arguments, Path.cwd())
 
 
 def _paths(vis: str | Iterable[str]) -> list[str]:

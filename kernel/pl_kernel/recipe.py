@@ -25,6 +25,7 @@ import ast
 import importlib.util
 import os
 import re
+import typing
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from .context import Context
+    from .params import Inputs
     from .stage import Stage
 
 BREAKPOINT = "breakpoint"
@@ -539,6 +541,19 @@ def _substitute(value: Any, settled: Mapping[str, Any], recipe: str) -> Any:
     if any(settled[name] is None for name in _REFERENCE.findall(value)):
         return None
     return _REFERENCE.sub(lambda match: str(settled[match.group(1)]), value)
+
+
+def anchored(inputs: type[Inputs], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return values in which relative paths count from ``folder``: stages run in the work folder, people elsewhere."""
+    from .params import parameters
+
+    known = parameters(inputs)
+    found = dict(values)
+    for name, value in values.items():
+        kinds = (known[name].type, *typing.get_args(known[name].type)) if name in known else ()
+        if Path in kinds and isinstance(value, (str, Path)) and str(value):
+            found[name] = str(folder / Path(value).expanduser())
+    return found
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------

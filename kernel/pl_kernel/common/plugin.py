@@ -24,4 +24,8 @@ def pl_importers() -> list[Importer]:
 @hookimpl
 def pl_stages() -> list[Lazy]:
     """Stages that make sense for any telescope."""
-    return [Lazy("h_importdata", f"{_HERE}.importdata:ImportData", "Import data of any telescope into the run.")]
+    return [
+        Lazy("h_importdata", f"{_HERE}.importdata:ImportData", "Import data of any telescope into the run."),
+        Lazy("h_import_calstate", f"{_HERE}.calstate:ImportCalstate", "Register the calibration tables of a text."),
+        Lazy("h_mssplit", f"{_HERE}.mssplit:MsSplit", "Split measurement sets by field, window or intent, or average."),
+    ]

@@ -71,6 +71,8 @@ def _write(path: str, intents: bool, outliers: int, noise_jy: float, seed: int, 
         flat[chosen] += 100.0
         table.putcol("DATA", flat.reshape(data.shape, order="F"))
         table.putcol("FLAG", np.zeros(data.shape, dtype=bool))
+        # The simulator tool adds them; data as they come from an archive have none.
+        table.removecols([c for c in ("MODEL_DATA", "CORRECTED_DATA") if c in table.colnames()])
         rows = int(data.shape[-1])
         fields = table.getcol("FIELD_ID")
         if intents:
