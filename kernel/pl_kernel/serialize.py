@@ -21,15 +21,12 @@ Writing looks at the values, reading at the declared types (through one cattrs c
 as the plain JSON value. An attribute with ``metadata={"json": False}`` is left out.
 """
 
-import contextlib
 import datetime as dt
 import enum
 import functools
 import json
 import math
 import operator
-import os
-import tempfile
 import types
 import typing
 import uuid
@@ -44,6 +41,22 @@ from cattrs.gen import make_dict_structure_fn, override
 from cattrs.strategies import configure_union_passthrough
 
 from pl_kernel.errors import PlError
+from pl_kernel.jsonfiles import read_plain_json, write_bytes_atomically
+
+__all__ = [
+    "Jsonable",
+    "converter",
+    "dumps",
+    "from_json",
+    "loads",
+    "read_json",
+    "register_tagged",
+    "register_type",
+    "tagged_classes",
+    "to_json",
+    "write_bytes_atomically",
+    "write_json",
+]
 
 T = TypeVar("T")
 Jsonable = Any
@@ -345,7 +358,7 @@ def _register_hooks() -> None:
 _register_hooks()
 
 
-# ---- text and files ------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------------------------
 
 
 def dumps(obj: Any) -> str:
@@ -372,6 +385,9 @@ def _plain(data: Jsonable) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
 def write_json(path: Path | str, obj: Any) -> None:
     """Write `obj` to `path` so that a reader sees the old file or the whole new one, whatever happens meanwhile.
 
@@ -380,47 +396,6 @@ def write_json(path: Path | str, obj: Any) -> None:
     """
     # A lone surrogate (bytes of a name that were no UTF-8) becomes \udcXX, which is what JSON calls it as well.
     write_bytes_atomically(Path(path), dumps(obj).encode("utf-8", "backslashreplace"))
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a temporary file beside `path`, flush it to disk, then rename it.
-
-    Raises:
-        PlError: the file cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        raise PlError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}.") from error
-
-
-def _umask() -> int:
-    # There is no way to read it without setting it; the kernel process writes from one thread.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself lives in the folder; not every file system lets a folder be flushed.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @typing.overload
@@ -434,18 +409,7 @@ def read_json(path: Path | str, cls: Any = None) -> Any:
         PlError: the file is absent, cut off, not JSON, or does not describe a `cls`; one sentence names the file.
     """
     path = Path(path)
-    try:
-        data = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise PlError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-    except UnicodeDecodeError as error:
-        raise PlError(f"{path} is damaged: byte {error.start} is no UTF-8 text; restore or delete the file.") from error
-    except json.JSONDecodeError as error:
-        raise PlError(
-            f"{path} is cut off or damaged at line {error.lineno} ({error.msg}); restore or delete the file."
-        ) from error
-    except RecursionError as error:
-        raise PlError(f"{path} is damaged: it is nested too deeply; restore or delete the file.") from error
+    data = read_plain_json(path)
     if cls is None:
         return data
     try:

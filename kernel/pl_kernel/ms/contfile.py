@@ -20,10 +20,10 @@ from pathlib import Path
 import attrs
 
 from pl_kernel.errors import InputError
+from pl_kernel.jsonfiles import write_bytes_atomically
 from pl_kernel.ms.frequency import FrequencySelection, parse_range_hz
 from pl_kernel.ms.records import Frame
 from pl_kernel.ms.virtual import VirtualSpw
-from pl_kernel.serialize import write_bytes_atomically
 
 FLAGS = ("ALLCONT", "LOWBANDWIDTH", "LOWSPREAD")
 _WINDOW = re.compile(r"SpectralWindow:\s*(\d+)(?:\s+(\S.*))?")
