@@ -140,14 +140,25 @@ def test_uvfits_is_converted(new_session):
 # ---- h_mssplit -------------------------------------------------------------------------------------------------------
 
 
-def test_split_keeps_the_target_averages_channels_and_knows_what_it_is(new_session, tiny_ms, in_worker):
+def test_split_keeps_what_is_asked_for_and_knows_what_it_is(new_session, tiny_ms, in_worker):
     session = new_session(IMPORT, [tiny_ms.path])
     session.run()
-    outcome = session.run_stage("h_mssplit", intent="TARGET", chanbin=2)
+    for parameters, says in (
+        ({}, "nothing to do"),
+        ({"datacolumn": "corrected"}, "CORRECTED_DATA"),
+        ({"field": "TARGET", "intent": "PHASE"}, "no field"),
+    ):
+        with pytest.raises(StageFailed, match=says):
+            session.run_stage("h_mssplit", **parameters)
+    assert [ms.name for ms in session.context.measurement_sets] == ["tiny.ms"]
+    session.run_stage("h_mssplit", field="CAL", replace=False, outputvis="cal.ms")
+    assert [ms.name for ms in session.context.measurement_sets] == ["tiny.ms", "cal.ms"]
+
+    outcome = session.run_stage("h_mssplit", vis="tiny.ms", intent="TARGET", chanbin=2)
     (split,) = outcome.result.splits
     # Four of the eight scans are on the target; pairs of the eight channels are averaged.
     assert (split.rows, split.channels) == ((240, 120), (8, 4))
-    (ms,) = session.context.measurement_sets
+    _, ms = session.context.measurement_sets
     assert (ms.name, ms.origin, ms.session) == ("tiny_split.ms", "tiny.ms", "session_1")
     assert ms.intents == {"TARGET"} and [f.name for f in ms.fields] == ["TARGET"]
     data = in_worker(read_column, str(session.root / "work" / ms.path), "DATA")
@@ -155,29 +166,6 @@ def test_split_keeps_the_target_averages_channels_and_knows_what_it_is(new_sessi
     assert np.median(data.real) == pytest.approx(1.0, abs=0.01)
     good = data[np.abs(data - 1) < 10]
     assert good.real.std() == pytest.approx(0.05 / np.sqrt(2), rel=0.1)
-
-
-def test_split_may_leave_the_old_one_in_the_run(new_session, tiny_ms):
-    session = new_session(IMPORT, [tiny_ms.path])
-    session.run()
-    session.run_stage("h_mssplit", field="CAL", replace=False, outputvis="cal.ms")
-    assert [ms.name for ms in session.context.measurement_sets] == ["tiny.ms", "cal.ms"]
-
-
-@pytest.mark.parametrize(
-    ("parameters", "says"),
-    [
-        ({}, "nothing to do"),
-        ({"datacolumn": "corrected"}, "CORRECTED_DATA"),
-        ({"field": "TARGET", "intent": "PHASE"}, "no field"),
-    ],
-)
-def test_split_refuses_what_cannot_be_done(new_session, tiny_ms, parameters, says):
-    session = new_session(IMPORT, [tiny_ms.path])
-    session.run()
-    with pytest.raises(StageFailed, match=says):
-        session.run_stage("h_mssplit", **parameters)
-    assert [ms.name for ms in session.context.measurement_sets] == ["tiny.ms"]
 
 
 # ---- the observatories' style ----------------------------------------------------------------------------------------
