@@ -334,7 +334,8 @@ def test_twenty_large_measurement_sets_fold_in_100_ms() -> None:
     scans = tuple(SampleScan(i, ("BANDPASS,AMPLITUDE", "PHASE", "TARGET")[min(i, 2)]) for i in range(30))
     one = sample_ms("eb0.ms", fields=names, scans=scans, n_spws=40, n_antennas=45)
     sets = [one] + [sample_ms(f"eb{k}.ms", fields=names, scans=scans, n_spws=40, n_antennas=45) for k in range(1, 20)]
-    begin = time.perf_counter()
+    # Processor time: other processes of the machine are no business of this test.
+    begin = time.process_time()
     library = CalLibrary()
     for ms in sets:
         for k in range(15):
@@ -343,9 +344,9 @@ def test_twenty_large_measurement_sets_fold_in_100_ms() -> None:
             library = library.add(CalApplication(to, CalFrom(f"{ms.name}.{k}.tbl")))
     for ms in sets:
         library = library.mark_applied(ms.name)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     assert len(library.applied.registrations) == 300
     assert seconds < 0.1
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert all(library.merged(ms, state="applied") for ms in sets)
-    assert time.perf_counter() - begin < 2.0
+    assert time.process_time() - begin < 1.0

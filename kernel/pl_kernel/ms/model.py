@@ -225,6 +225,8 @@ class MeasurementSet:
     def spw_ids(self, selection: str = "") -> tuple[RealSpw, ...]:
         """Real ids of a CASA spw selection, channels ignored; ids that do not exist are dropped."""
         known = [int(s.id) for s in self.spws]
+        if not selection:
+            return tuple(RealSpw(i) for i in known)
         return tuple(RealSpw(i) for i in spw_ids(selection, known, {s.name: int(s.id) for s in self.spws}))
 
     def polarization_of(self, spw: RealSpw) -> Polarization:
@@ -315,7 +317,11 @@ class MeasurementSet:
     def intent_labels(self, intents: Intents = "") -> frozenset[str]:
         """The sets of intents that occur (as in `observed`) and hold any of `intents`; all of them for none."""
         wanted = set(parse_intents(intents))
-        return frozenset(i for _, _, i in self.observed if not wanted or wanted & set(i.split(",")))
+        return frozenset(i for i in self._intent_labels if not wanted or wanted & set(i.split(",")))
+
+    @cached_property
+    def _intent_labels(self) -> frozenset[str]:
+        return frozenset(i for _, _, i in self.observed)
 
     def observing_modes(self, intents: Intents) -> tuple[str, ...]:
         """The observatory's words (items of OBS_MODE) for `intents`; empty when intents do not come from STATE.
