@@ -10,10 +10,18 @@ from pl_hif.solve import Caltable
 from pl_hifv import calibrators, copies, solves
 from pl_hifv.calibrators import BandSelection, BandState, MsState
 from pl_hifv.heuristics.solint import (
-    LADDER, Choice, LongInterval, ShortInterval, Trial, climb, long_interval, short_interval, spelled,
+    LADDER,
+    Choice,
+    LongInterval,
+    ShortInterval,
+    Trial,
+    climb,
+    long_interval,
+    short_interval,
+    spelled,
 )
 from pl_hifv.stages.testbpdcals import failed, need_calibrators
-from pl_kernel import Inputs, InputError, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
@@ -72,7 +80,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
             short_interval(1.0, 1.0, 2.0, inputs.limit_short_solint)
         except ValueError:
             raise InputError(
-                f"limit_short_solint is a positive number of seconds, 'int' or 'inf'; got '{inputs.limit_short_solint}'."
+                f"limit_short_solint is a number of seconds, 'int' or 'inf'; got '{inputs.limit_short_solint}'."
             ) from None
         for ms in ctx.measurement_sets(inputs.vis):
             need_calibrators(ms)

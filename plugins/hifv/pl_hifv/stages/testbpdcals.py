@@ -145,8 +145,8 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
                 break
             first = found.refant
             ctx.log.warning(
-                f"{ms.name}, {band.band} band: {len({b.antenna for b in bad})} of {len(ms.antennas)} antennas look as if"
-                f" their deformatters were bad; the reference antenna {first} is put aside and the band solved again."
+                f"{ms.name}, {band.band} band: {len({b.antenna for b in bad})} of {len(ms.antennas)} antennas look"
+                f" like bad deformatters; the reference antenna {first} is put aside and the band solved again."
             )
             rejected.append(first)
             refants = [r for r in refants if r != first]

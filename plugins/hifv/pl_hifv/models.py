@@ -1,0 +1,79 @@
+"""Models of the calibrators: standards from images, secondary calibrators from their spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hifv.calibrators import FieldSpectrum, Selection
+from pl_hifv.stages.vlasetjy import VlasetjyInputs, set_models, standards_of
+from pl_kernel import PlError
+from pl_kernel.ms.model import MeasurementSet
+
+_ROWS = 2000
+
+
+@attrs.frozen(kw_only=True)
+class UnitModel:
+    """A calibrator whose model is exactly 1 Jy in some windows: nobody has set it."""
+
+    vis: str
+    field: str
+    spws: tuple[int, ...] = attrs.field(converter=tuple)
+
+
+def set_standards(ctx: Any, ms: MeasurementSet) -> tuple[int, ...]:
+    """Set the models of the standard flux calibrators; ids of their fields, none where there is no standard."""
+    try:
+        matched = standards_of(ctx, ms, "AMPLITUDE")
+    except PlError as error:
+        ctx.log.warning(str(error))
+        return ()
+    for field, calibrator, _ in matched:
+        windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+        set_models(ctx, ms, field, calibrator, windows, VlasetjyInputs())
+    return tuple(field.id for field, _, _ in matched)
+
+
+def set_spectra(ctx: Any, ms: MeasurementSet, spectra: Iterable[FieldSpectrum]) -> None:
+    """Set the spectra of secondary calibrators as models of all science windows they were observed in."""
+    for spectrum in spectra:
+        field = ms.field(spectrum.field)
+        windows = [int(s.id) for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+        fit = spectrum.fit
+        ctx.casa.setjy(
+            vis=ms.path, field=str(field.id), spw=",".join(str(w) for w in windows), selectdata=False,
+            standard="manual", fluxdensity=[fit.flux_jy, 0.0, 0.0, 0.0], spix=list(fit.spectral_index) or [0.0],
+            reffreq=f"{fit.reference_hz:.0f}Hz", scalebychan=True, usescratch=True,
+        )  # fmt: skip
+
+
+def unit_models(ctx: Any, ms: MeasurementSet, chosen: Selection) -> list[UnitModel]:
+    """Calibrators whose parallel-hand model is exactly 1 Jy.
+
+    A sample of the rows of each field and window tells: CASA fills whole columns with it.
+    """
+    unset: dict[int, list[int]] = {}
+    with ctx.casa.table(ms.path) as table:
+        if "MODEL_DATA" not in table.colnames():
+            return [
+                UnitModel(vis=ms.name, field=ms.field(f).name, spws=b.spws) for b in chosen.bands
+                for f in b.calibrator_fields
+            ]  # fmt: skip
+        for description in ms.data_descriptions:
+            for band in chosen.bands:
+                if int(description.spw_id) not in band.spws:
+                    continue
+                for field in band.calibrator_fields:
+                    part = table.query(f"DATA_DESC_ID=={description.id} && FIELD_ID=={field} && ANTENNA1!=ANTENNA2")
+                    try:
+                        if part.nrows():
+                            model = part.getcol("MODEL_DATA", 0, min(_ROWS, part.nrows()))[[0, -1]]
+                            if np.all(model == 1):
+                                unset.setdefault(field, []).append(int(description.spw_id))
+                    finally:
+                        part.close()
+    return [UnitModel(vis=ms.name, field=ms.field(f).name, spws=spws) for f, spws in unset.items()]
