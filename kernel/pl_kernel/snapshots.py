@@ -38,16 +38,21 @@ COLUMNS = {
 _VISIBILITIES = {name for names in COLUMNS.values() for name in names} | {"UVW"}
 _LARGE = 10_000_000  # bytes: subtable files above this (SYSPOWER, POINTING) stay where they are, no stage rewrites them
 _FICLONE = 0x40049409
+_VERSION_LIST = "FLAG_VERSION_LIST"
 
 
 @attrs.frozen(kw_only=True)
 class Manifest:
-    """What a measurement set was made of: size of every file by relative path; which of them were copied."""
+    """What a measurement set was made of: size of every file by relative path; which of them were copied.
+
+    ``versions`` are the names in its folder of flag versions, whose list of descriptions is copied as well.
+    """
 
     name: str
     mutates: tuple[str, ...]
     files: dict[str, int]
     copied: tuple[str, ...]
+    versions: tuple[str, ...] = ()
 
 
 def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
@@ -72,9 +77,12 @@ def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
         place.parent.mkdir(parents=True, exist_ok=True)
         clone(file, place)
         copied.append(name)
-    write_json(
-        folder / "manifest.json", Manifest(name=source.name, mutates=words, files=sizes, copied=tuple(copied))
-    )
+    versions = _flag_versions(source)
+    names = tuple(sorted(p.name for p in versions.iterdir())) if versions.is_dir() else ()
+    if (versions / _VERSION_LIST).is_file():
+        clone(versions / _VERSION_LIST, folder / _VERSION_LIST)
+    manifest = Manifest(name=source.name, mutates=words, files=sizes, copied=tuple(copied), versions=names)
+    write_json(folder / "manifest.json", manifest)
     return sum(sizes[name] for name in copied)
 
 
@@ -105,6 +113,12 @@ def undo(folder: Path, path: Path) -> None:
     for inner in sorted((p for p in path.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
         if not any(inner.iterdir()):
             inner.rmdir()
+    versions = _flag_versions(path)
+    for entry in versions.iterdir() if versions.is_dir() else ():
+        if entry.name not in manifest.versions:
+            remove(entry)
+    if versions.is_dir() and (folder / _VERSION_LIST).is_file():
+        clone(folder / _VERSION_LIST, versions / _VERSION_LIST)
 
 
 def copy_measurement_set(source: Path, target: Path, shared: Iterable[str] = ()) -> None:
@@ -138,6 +152,11 @@ def clone(source: Path, target: Path) -> None:
         shutil.copystat(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _flag_versions(path: Path) -> Path:
+    """Where CASA keeps the flag versions of a measurement set: beside it."""
+    return path.with_name(f"{path.name}.flagversions")
 
 
 def _walk(top: Path) -> Iterator[Path]:
