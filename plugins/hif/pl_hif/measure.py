@@ -52,28 +52,53 @@ class ImageNumbers:
     moment_peak: dict[str, float] = attrs.field(factory=dict)
 
 
+_BLOCK_BYTES = 64e6
+
+
 def planes(ctx: Any, path: str) -> Iterator[np.ndarray]:
     """Stokes I planes of an image, (nx, ny) each; masked pixels are NaN."""
     with ctx.casa.image(path) as image:
         shape = [int(n) for n in image.shape()]
-        for channel in range(shape[3]):
-            blc, trc = [0, 0, 0, channel], [shape[0] - 1, shape[1] - 1, 0, channel]
-            data = image.getchunk(blc, trc).reshape(shape[0], shape[1])
-            good = image.getchunk(blc, trc, getmask=True).reshape(shape[0], shape[1])
-            yield np.where(good, data, np.nan)
+        # Several planes at a time: a call of the tool costs more than the plane.
+        step = max(1, int(_BLOCK_BYTES / (8 * shape[0] * shape[1])))
+        for first in range(0, shape[3], step):
+            last = min(first + step, shape[3]) - 1
+            blc, trc = [0, 0, 0, first], [shape[0] - 1, shape[1] - 1, 0, last]
+            block = (shape[0], shape[1], last - first + 1)
+            data = np.asarray(image.getchunk(blc, trc)).reshape(block)
+            good = np.asarray(image.getchunk(blc, trc, getmask=True)).reshape(block)
+            if not good.all():
+                data = np.where(good, data, np.nan)
+            for i in range(block[2]):
+                yield data[:, :, i]
 
 
-def plane_statistics(ctx: Any, path: str) -> PlaneStatistics:
-    """Peak and noise of an image; a multi-term image is judged by its first term."""
+def spectrum_at(ctx: Any, path: str, x: int, y: int) -> list[float]:
+    """Stokes I along the spectral axis at one pixel."""
+    with ctx.casa.image(path) as image:
+        channels = int(image.shape()[3])
+        return [float(v) for v in np.ravel(image.getchunk([x, y, 0, 0], [x, y, 0, channels - 1]))]
+
+
+def plane_statistics(ctx: Any, path: str, target: CleanTarget | None = None) -> PlaneStatistics:
+    """Peak and noise of an image; a multi-term image is judged by its first term.
+
+    With ``target``, the noise of a cube is that of its line-free planes.
+    """
     if not Path(path).is_dir() and Path(f"{path}.tt0").is_dir():
         path = f"{path}.tt0"
     peak, sigmas = 0.0, []
-    for plane in planes(ctx, path):
+    quiet: list[bool] = []
+    if target is not None and target.specmode == "cube":
+        with ctx.casa.image(path) as image:
+            quiet = _line_free(_frequencies(image, int(image.shape()[3])), target)
+    for i, plane in enumerate(planes(ctx, path)):
         good = plane[np.isfinite(plane)]
         if good.size == 0 or not good.any():
             continue
         peak = max(peak, float(np.abs(good).max()))
-        sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
+        if not quiet or quiet[i] or not any(quiet):
+            sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
     return PlaneStatistics(peak=peak, mad_sigma=float(np.median(sigmas)) if sigmas else 0.0)
 
 
@@ -112,7 +137,7 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     rms = float(np.median(usable)) if usable else float("nan")
     channel = int(np.argmax(peaks))
     x, y = (int(v) for v in where[channel])
-    spectrum = [float(p[x, y]) for p in planes(ctx, path)] if shape[3] > 1 else []
+    spectrum = spectrum_at(ctx, path, x, y) if shape[3] > 1 else []
     velocity = [C_KM_S * (1 - f / target.restfreq_hz) for f in frequency] if target.restfreq_hz and shape[3] > 1 else []
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(

@@ -19,7 +19,6 @@ from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.ms.model import Field, MeasurementSet
 from pl_kernel.stage_context import StageContext
 
-
 # ---- what a table holds --------------------------------------------------------------------------------------------
 
 
@@ -149,7 +148,8 @@ def statistics(solutions: Solutions, names: dict[int, str], trim: float = 0.1) -
     edge = int(trim * nchan) if nchan >= 10 else 0
     inner = slice(edge, nchan - edge)
     for spw in sorted(set(solutions.spw.tolist())):
-        for antenna in sorted(set(solutions.antenna.tolist())):
+        # CASA writes flagged rows for every entry of the ANTENNA table, also those that took no data.
+        for antenna in sorted(set(solutions.antenna.tolist()) & set(names)):
             rows = np.flatnonzero((solutions.spw == spw) & (solutions.antenna == antenna))
             rows = rows[np.argsort(solutions.time_s[rows], kind="stable")]
             for pol in range(solutions.gain.shape[0]):
@@ -160,7 +160,7 @@ def statistics(solutions: Solutions, names: dict[int, str], trim: float = 0.1) -
                 amplitude = float(np.median(np.abs(good))) if good.size else 0.0
                 found.append(
                     SolutionStats(
-                        antenna=names.get(antenna, str(antenna)), spw=int(spw), pol=pol, solutions=int(gain.size),
+                        antenna=names[antenna], spw=int(spw), pol=pol, solutions=int(gain.size),
                         flagged=int(bad.sum()), snr=float(np.median(snr[~bad])) if good.size else 0.0,
                         amplitude=amplitude,
                         amplitude_rms=float(np.std(np.abs(good)) / amplitude) if amplitude > 0 else 0.0,

@@ -77,8 +77,8 @@ def emission_mask(
 
     ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
     ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
-    With ``sidelobe``, the level of the dirty beam's sidelobes, what lies below twice that part of the peak does not count:
-    it may be the sidelobe of something else.
+    With ``sidelobe``, the level of the dirty beam's sidelobes, what lies below that part of the peak (with a tenth to
+    spare) does not count: it may be the sidelobe of something else.
     Where nothing is found (the second value is False) the mask is the inner part of the primary beam.
     """
     allowed = np.isfinite(beam_response) & (beam_response > least_response)
@@ -91,7 +91,7 @@ def emission_mask(
         chance = math.sqrt(2 * math.log(max(int(allowed.sum()), 2)))
         for sign in signs:
             height = sign * (image - middle)
-            mask |= height > max(max(sigmas, chance) * sigma, 2 * sidelobe * float(np.max(height[allowed])))
+            mask |= height > max(max(sigmas, chance) * sigma, 1.1 * sidelobe * float(np.max(height[allowed])))
     mask &= allowed
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count:

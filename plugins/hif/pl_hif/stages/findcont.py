@@ -215,9 +215,7 @@ def _sidelobe(ctx: StageContext, stem: str) -> float:
     outside = np.abs(plane)
     peak = float(plane[x, y])
     outside[max(x - reach, 0) : x + reach + 1, max(y - reach, 0) : y + reach + 1] = 0
-    # Only what a source within the primary beam can throw at another counts: the inner half of the image.
-    nx, ny = plane.shape
-    return float(outside[nx // 4 : -(nx // 4), ny // 4 : -(ny // 4)].max()) / peak if peak > 0 else 0.0
+    return float(outside.max()) / peak if peak > 0 else 0.0
 
 
 @attrs.frozen(kw_only=True)

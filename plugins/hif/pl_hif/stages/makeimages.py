@@ -50,6 +50,7 @@ class Attempt:
     iterations: int
     major_cycles: int
     residual_peak: float
+    threshold_jy: float | None
     diverged: bool
     reason: str
 
@@ -82,7 +83,7 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     """Make the listed images.
 
     For each target a dirty image first; its peak and noise decide how many cycles cleaning may take. Then clean, within masks, down to
-    a multiple of the noise of the residual. Masks are CASA's own automatic ones, or regions given as text, so that CASA
+    a multiple of the noise: of the residual as CASA sees it, or of the line-free channels of a cube. Masks are CASA's own automatic ones, or regions given as text, so that CASA
     alone can repeat every image. A residual that grew, or a stop code of divergence, has the image tried again with half the gain and
     twice the cyclefactor, and is reported if that fails.
 
@@ -137,7 +138,7 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
     _remove(ctx, stem)
     common = _common(target)
     ctx.casa.tclean(**common, niter=0, restoration=False, calcpsf=True, calcres=True)
-    dirty = measure.plane_statistics(ctx, f"{stem}.residual")
+    dirty = measure.plane_statistics(ctx, f"{stem}.residual", target)
     if not dirty.peak > 0:
         raise PlError(f"The dirty image of {target.field}, spw {','.join(map(str, target.spws))} is empty.")
     attempts: list[Attempt] = []
@@ -199,7 +200,11 @@ def _clean(
     nsigma = inputs.hm_nsigma or (4.0 if masking in ("auto", "regions") else 5.0)
     gain = 0.1 / 2**number
     cyclefactor = (inputs.hm_cyclefactor or 1.0) * 2**number
-    floor = inputs.threshold or nsigma * dirty.mad_sigma
+    # CASA's nsigma takes the noise of each plane with its sidelobes; the line-free planes know the noise of a cube better.
+    threshold = inputs.threshold
+    if threshold is None and target.specmode == "cube" and target.continuum and dirty.mad_sigma > 0:
+        threshold = float(f"{nsigma * dirty.mad_sigma:.4g}")
+    floor = threshold or nsigma * dirty.mad_sigma
     niter = inputs.niter or imaging.iterations(
         target.imsize[0], target.cell_arcsec, target.beam_estimate_arcsec, dirty.peak, floor
     )
@@ -207,7 +212,7 @@ def _clean(
     report = ctx.casa.tclean(
         **common, **mask, niter=niter, gain=gain, cyclefactor=cyclefactor, interactive=False, calcpsf=fresh, calcres=fresh,
         restoration=True, pbcor=True, restoringbeam="common" if target.specmode == "cube" else None,
-        nsigma=0.0 if inputs.threshold else nsigma, threshold=f"{inputs.threshold}Jy" if inputs.threshold else "0.0Jy",
+        nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
     report = report or {}
     after = measure.plane_statistics(ctx, f"{target.imagename}.residual")
@@ -216,7 +221,7 @@ def _clean(
     return Attempt(
         gain=gain, cyclefactor=cyclefactor, nsigma=nsigma, niter=niter, masking=masking, stop_code=stop,
         iterations=int(report.get("iterdone", 0)), major_cycles=int(report.get("nmajordone", 0)),
-        residual_peak=after.peak, diverged=health.diverged, reason=health.reason,
+        residual_peak=after.peak, threshold_jy=threshold, diverged=health.diverged, reason=health.reason,
     )  # fmt: skip
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-
 from pl_hif import grids
 from pl_hif.heuristics import imaging
-from pl_hif.targets import CLEAN_LIST, CONTINUUM, SHORT_INTENTS, CleanTarget, ContinuumRecord, channel_text, continuum_key
+from pl_hif.targets import (
+    CLEAN_LIST,
+    CONTINUUM,
+    SHORT_INTENTS,
+    CleanTarget,
+    ContinuumRecord,
+    channel_text,
+    continuum_key,
+)
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
 from pl_kernel.ms.datatypes import DataType, imaging_order

@@ -53,9 +53,9 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
         tags=lambda a: {"vis": a.vis, "field": a.field, "type": "amplitude, uv"}, name="uv",
     )  # fmt: skip
     page.plots(
-        draw_time, [(a, kind) for a in found for kind in (("amplitude", "phase") if "TARGET" not in a.intents else ("amplitude",))],
-        caption=lambda i: f"{i[0].field} ({i[0].intents}): {i[1]} against time",
-        tags=lambda i: {"vis": i[0].vis, "field": i[0].field, "type": f"{i[1]}, time"}, name="time",
+        draw_time, [a for a in found if "TARGET" not in a.intents],
+        caption=lambda a: f"{a.field} ({a.intents}): amplitude and phase against time",
+        tags=lambda a: {"vis": a.vis, "field": a.field, "type": "time"}, name="time",
     )  # fmt: skip
     page.section("Flags by antenna", level="detail")
     for vis, after in result.after.items():
@@ -122,14 +122,23 @@ def draw_uv(ctx: Any, item: Averages, path: Path) -> dict[str, str]:
     return {"Median": f"{np.median(np.abs(item.value)):.4g} Jy" if item.value.size else "–"}
 
 
-def draw_time(ctx: Any, item: tuple[Averages, str], path: Path) -> dict[str, str]:
-    """Amplitude or phase against time."""
+def draw_time(ctx: Any, item: Averages, path: Path) -> dict[str, str]:
+    """Amplitude above phase, against time."""
     from pl_kernel.weblog import plots
 
-    data, kind = item
-    y = np.abs(data.value) if kind == "amplitude" else np.degrees(np.angle(data.value))
-    plots.scatter(
-        path, data.time_s, y, categories=data.hand, labels=data.hands, ylabel=kind.capitalize(),
-        yunit="Jy" if kind == "amplitude" else "deg", title=data.field, subtitle=data.intents, time=True,
-    )  # fmt: skip
-    return {"Scatter": f"{np.std(y):.3g} {'Jy' if kind == 'amplitude' else 'deg'}" if y.size else "–"}
+    plots.amp_phase_vs_time(
+        path, *_by_hand(item), labels=item.hands, title=item.field, subtitle=item.intents, unit="Jy"
+    )
+    phase = np.degrees(np.angle(item.value))
+    return {"Phase scatter": f"{np.std(phase):.2f} deg" if phase.size else "–"}
+
+
+def _by_hand(item: Averages) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values as one row per hand, filled up with NaN."""
+    length = max((int((item.hand == k).sum()) for k in range(len(item.hands))), default=0)
+    times = np.full((len(item.hands), length), np.nan)
+    values = np.full((len(item.hands), length), np.nan + 0j)
+    for k in range(len(item.hands)):
+        rows = item.hand == k
+        times[k, : rows.sum()], values[k, : rows.sum()] = item.time_s[rows], item.value[rows]
+    return times, values

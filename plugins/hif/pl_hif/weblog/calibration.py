@@ -216,7 +216,6 @@ def draw_fluxes(ctx: Any, item: _Fluxes, path: Path) -> dict[str, str]:
     """Flux density by antenna and receptor."""
     from pl_kernel.weblog import plots
 
-    order = np.arange(len(item.values))
     antennas = [n.rpartition("/")[0] for n in item.names]
     index = {n: i for i, n in enumerate(dict.fromkeys(antennas))}
     plots.scatter(
@@ -224,7 +223,7 @@ def draw_fluxes(ctx: Any, item: _Fluxes, path: Path) -> dict[str, str]:
         labels=RECEPTORS, xlabel="Antenna, in the order of the table", ylabel="Flux density", yunit="Jy",
         title=f"{item.field}, spw {item.spw}", subtitle=f"{item.flux:.4g} ± {item.error:.2g} Jy", limits=(item.flux,),
     )  # fmt: skip
-    return {"Points": str(len(order))}
+    return {"Points": str(len(item.values))}
 
 
 # ---- shared --------------------------------------------------------------------------------------------------------
@@ -247,7 +246,8 @@ def draw_panels(path: Path, grid: Grid) -> None:
     if xs.size == 0:
         raise ValueError("no unflagged solutions")
     x0, x1 = _limits(xs)
-    y0, y1 = (-180.0, 180.0) if grid.kind == "phase" else _limits(ys)
+    y0, y1 = _phase_limits(ys) if grid.kind == "phase" else _limits(ys)
+    size = 2.2 if max(int(g.sum()) for g in good) > 60 else 4.5
     with plots.figure(path, 1.25 * columns + 1.0, 1.1 * rows + 1.0, (0.75, 0.2, 0.55, 0.5)) as fig:
         ax = fig.subplots()
         for i, (x, y, kind, ok) in enumerate(zip(grid.x, grid.y, grid.categories, good, strict=True)):
@@ -256,7 +256,7 @@ def draw_panels(path: Path, grid: Grid) -> None:
             v = row + 0.06 + 0.74 * (np.clip(y[ok], y0, y1) - y0) / (y1 - y0)
             for k, colour in enumerate(plots.PALETTE[:2]):
                 here = kind[ok] == k
-                ax.plot(u[here], v[here], ".", markersize=2.2, color=colour, markeredgewidth=0, rasterized=True)
+                ax.plot(u[here], v[here], ".", markersize=size, color=colour, markeredgewidth=0, rasterized=True)
             ax.text(column + 0.09, row + 0.97, grid.names[i], ha="left", va="top", fontsize=7.5, fontweight="bold")
         for edge in range(columns + 1):
             ax.axvline(edge, color=plots.GRID, linewidth=0.7)
@@ -281,6 +281,13 @@ def _x_text(grid: Grid, value: float, start: float) -> str:
     if grid.time:
         return f"{(value - start) / 60:.0f}"
     return f"{value:.1f}"
+
+
+def _phase_limits(values: np.ndarray) -> tuple[float, float]:
+    """Symmetric around zero: at least ±5 degrees, and the whole circle when the phases fill much of it."""
+    largest = float(np.abs(values).max())
+    reach = 180.0 if largest > 90 else max(5.0, 5 * np.ceil(1.1 * largest / 5))
+    return -float(reach), float(reach)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
@@ -309,7 +316,7 @@ def _against_frequency(
 ) -> Grid:
     values = _values(solutions, kind)
     names = _names(ctx, table.vis)
-    antennas = sorted(set(solutions.antenna.tolist()))
+    antennas = sorted(set(solutions.antenna.tolist()) & set(names))
     x, y, categories = [], [], []
     for antenna in antennas:
         rows = solutions.antenna == antenna
@@ -319,7 +326,7 @@ def _against_frequency(
         categories.append(np.broadcast_to(np.arange(len(block))[:, None, None], block.shape).ravel())
     return Grid(
         vis=table.vis, spw=spw, kind=kind, title=f"Bandpass {kind}, spw {spw}",
-        names=tuple(names.get(a, str(a)) for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
+        names=tuple(names[a] for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
         labels=RECEPTORS, xlabel="MHz", ylabel="Amplitude" if kind == "amplitude" else "Phase (deg)", time=False,
     )  # fmt: skip
 
@@ -327,7 +334,7 @@ def _against_frequency(
 def _against_time(ctx: Any, table: Caltable, spw: int, solutions: Solutions, kind: str) -> Grid:
     values = _values(solutions, kind)[:, 0, :]
     names = _names(ctx, table.vis)
-    antennas = sorted(set(solutions.antenna.tolist()))
+    antennas = sorted(set(solutions.antenna.tolist()) & set(names))
     x, y, categories = [], [], []
     for antenna in antennas:
         rows = solutions.antenna == antenna
@@ -337,7 +344,7 @@ def _against_time(ctx: Any, table: Caltable, spw: int, solutions: Solutions, kin
         categories.append(np.broadcast_to(np.arange(len(block))[:, None], block.shape).ravel())
     return Grid(
         vis=table.vis, spw=spw, kind=kind, title=f"Gain {kind}, spw {spw}, {', '.join(table.fields)}",
-        names=tuple(names.get(a, str(a)) for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
+        names=tuple(names[a] for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
         labels=RECEPTORS, xlabel="Minutes since the first solution",
         ylabel="Amplitude" if kind == "amplitude" else "Phase (deg)", time=True,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 ALTITUDE_M = 2124.0
 _WINTER_MM, _SUMMER_MM = 4.0, 12.0
 _PEAK_DAY = 213

@@ -88,7 +88,8 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
             caption="In the order in which they worked; autocorrelations count as data.",
         )  # fmt: skip
         flag_table(page, [(c.name, c) for c in one.counts], "field", "Flagged data by field, after each agent")
-        antennas = tuple(one.counts[-1].by.get("antenna", {}))
+        order = {n: i for i, n in enumerate(ctx.context.measurement_set(one.vis).antenna_names)}
+        antennas = tuple(sorted(one.counts[-1].by.get("antenna", {}), key=lambda n: order.get(n, len(order))))
         names = tuple(c.name for c in one.counts)
         values = np.array([[c.fraction_of("antenna", a) for c in one.counts] for a in antennas])
         page.plots(
