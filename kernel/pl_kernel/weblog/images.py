@@ -20,8 +20,11 @@ from pl_kernel.weblog.names import slug
 from pl_kernel.weblog.page import Page
 
 FloatArray = NDArray[np.float64]
+_DEGREES = {"rad": 180 / math.pi, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600}
 _SPEED_KM_S = 299792.458
-_MOST_PIXELS = 4_000_000  # of a histogram: more change neither the curve nor the noise in it
+_MOST_PIXELS = 1_000_000  # of a histogram: more change neither the curve nor the noise in it
+_BLOCK_PIXELS = 4_000_000  # read at once: 32 MB as double precision
+_BRIGHTNESS = ("image", "pbcor", "residual")  # kinds with noise, and with a spectrum worth looking at
 
 
 @attrs.frozen(eq=False)
@@ -66,7 +69,7 @@ def show_images(page: Page, ctx: Any, records: Iterable[ImageRecord]) -> int:
     for record, (pictures, complaint) in zip(records, outcomes, strict=True):
         spws = ",".join(map(str, record.spws))
         tags = {"image": record.name, "field": record.field, "intent": record.intent, "spw": spws}
-        entries = [(p.file, f"{record.name}: {p.caption}", {**tags, "type": p.kind}, p.facts) for p in pictures]
+        entries = [(p.file, p.caption, {**tags, "type": p.kind}, p.facts) for p in pictures]
         failed = [f"{record.name}: {complaint}"] if complaint else []
         page.group(record.name, entries, failed=failed)
         drawn += bool(pictures)
@@ -75,7 +78,7 @@ def show_images(page: Page, ctx: Any, records: Iterable[ImageRecord]) -> int:
 
 def _draw_image(ctx_item: Any, record: ImageRecord, folder: str) -> tuple[list[_Drawn], str]:
     try:
-        cut = read_cut(ctx_item, record.name)
+        cut = read_cut(ctx_item, record.name, record.unit, whole=record.kind in _BRIGHTNESS)
         return _draw_cut(record, cut, Path(folder)), ""
     except Exception as error:  # one image that cannot be shown must not hide the others
         ctx_item.log.warning(f"Image {record.name} could not be drawn: {error}")
@@ -99,16 +102,19 @@ def _draw_cut(record: ImageRecord, cut: ImageCut, folder: Path) -> list[_Drawn]:
         folder / f"{stem}.plane.png", cut.plane, frame=frame, beam=cut.beam, unit=cut.unit, title=record.field,
         subtitle=subtitle, colour_map="diverging" if diverging else "sequential",
     )  # fmt: skip
-    picture("plane", f"plane of the peak ({subtitle})" if cube else record.kind, _with_unit(facts, cut.unit))
+    which = "plane of the peak" if record.kind in _BRIGHTNESS else f"{record.kind}, middle plane"
+    picture("plane", f"{which} ({subtitle})" if cube else record.kind, _with_unit(facts, cut.unit))
     if cut.peak_map is not None and not diverging:
         facts = plots.image_panel(
             folder / f"{stem}.peak.png", cut.peak_map, frame=frame, beam=cut.beam, unit=cut.unit, title=record.field,
             subtitle="greatest value of each pixel",
         )  # fmt: skip
         picture("peak", "greatest value along the spectral axis", None)
-    if cube:
+    if cube and record.kind in ("image", "pbcor"):
         _spectrum(folder / f"{stem}.spectrum.png", record, cut)
         picture("spectrum", "spectrum at the peak", None)
+    if record.kind not in _BRIGHTNESS:  # noise is what the histogram is for
+        return drawn
     noise = plots.histogram(
         folder / f"{stem}.histogram.png", cut.sample, unit=cut.unit, label="Brightness", title=record.field,
         subtitle=record.name,
@@ -137,52 +143,64 @@ def _spectrum(path: Path, record: ImageRecord, cut: ImageCut) -> None:
                    title=record.field, subtitle="at the peak")  # fmt: skip
 
 
-def read_cut(ctx_item: Any, name: str) -> ImageCut:
-    """Read an image plane by plane (Stokes I, or the first), so that a large cube needs the memory of one plane."""
+def read_cut(ctx_item: Any, name: str, unit: str = "", whole: bool = True) -> ImageCut:
+    """Read an image in pieces (Stokes I, or the first), so that a large cube needs little memory.
+
+    unit : for images that do not say theirs.  whole : False reads the middle plane of a cube only.
+    """
     with ctx_item.casa.image(name) as image:
         summary = image.summary(list=False)
         axes = [str(a) for a in summary["axisnames"]]
         shape = [int(n) for n in summary["shape"]]
+        masked = bool(summary.get("hasmask", True))
         spectral = axes.index("Frequency") if "Frequency" in axes else -1
         channels = shape[spectral] if spectral >= 0 else 1
         stride = max(1, math.ceil(shape[0] * shape[1] * channels / _MOST_PIXELS))
-        best, best_channel, best_plane = -math.inf, 0, None
-        peak_map: FloatArray | None = None
-        samples = []
-        for channel in range(channels):
-            plane = _plane(image, shape, spectral, channel)
-            samples.append(plane.ravel()[channel % stride :: stride])
-            peak_map = plane if peak_map is None else np.fmax(peak_map, plane)
-            top = float(np.nanmax(plane)) if np.isfinite(plane).any() else -math.inf
-            if best_plane is None or top > best:
-                best, best_channel, best_plane = top, channel, plane
-        assert best_plane is not None
-        spectrum = _spectrum_at(image, shape, spectral, best_plane)
-        beam = _beam(image, best_channel)
+        block = max(1, _BLOCK_PIXELS // (shape[0] * shape[1]))
+        first, last = (0, channels) if whole else (channels // 2, channels // 2 + 1)
+        plane, channel, peak_map = np.full((shape[1], shape[0]), np.nan), first, None
+        best, samples = -math.inf, []
+        for start in range(first, last, block):
+            planes = _planes(image, shape, spectral, start, min(start + block, last), masked)
+            samples.append(planes.ravel()[start % stride :: stride])
+            tops = np.fmax.reduce(planes, axis=0)
+            peak_map = tops if peak_map is None else np.fmax(peak_map, tops)
+            peaks = np.fmax.reduce(planes.reshape(len(planes), -1), axis=1)
+            if np.isfinite(peaks).any() and float(np.nanmax(peaks)) > best:
+                offset = int(np.nanargmax(peaks))
+                best, channel, plane = float(peaks[offset]), start + offset, planes[offset].copy()
+        spectrum = _spectrum_at(image, shape, spectral, plane) if whole else np.zeros(channels)
+        beam = _beam(image, channel)
         rest = _rest_frequency(image)
-        unit = str(summary.get("unit", "")) or "arbitrary"
-    ra, dec = (float(summary["refval"][k]) * 180 / math.pi for k in (0, 1))
+        unit = str(summary.get("unit", "")) or unit
+    degrees = [_DEGREES.get(str(u), 180 / math.pi) for u in summary["axisunits"][:2]]
+    ra, dec = (float(summary["refval"][k]) * degrees[k] for k in (0, 1))
     increment = float(summary["incr"][spectral]) if spectral >= 0 else 0.0
     reference = float(summary["refval"][spectral]) if spectral >= 0 else 0.0
     origin = float(summary["refpix"][spectral]) if spectral >= 0 else 0.0
     frequency = np.asarray(reference + increment * (np.arange(channels) - origin), dtype=np.float64)
     sample = np.concatenate(samples)
     return ImageCut(
-        plane=best_plane, channel=best_channel, peak_map=peak_map if channels > 1 else None, spectrum=spectrum,
+        plane=plane, channel=channel, peak_map=peak_map if whole and channels > 1 else None, spectrum=spectrum,
         frequency_hz=frequency, rest_hz=rest, sample=sample[np.isfinite(sample)], ra_deg=ra % 360.0, dec_deg=dec,
-        cell_arcsec=abs(float(summary["incr"][1])) * 180 / math.pi * 3600, x0=float(summary["refpix"][0]),
+        cell_arcsec=abs(float(summary["incr"][1])) * degrees[1] * 3600, x0=float(summary["refpix"][0]),
         y0=float(summary["refpix"][1]), beam=beam, unit=unit,
     )  # fmt: skip
 
 
-def _plane(image: Any, shape: list[int], spectral: int, channel: int) -> FloatArray:
+def _planes(image: Any, shape: list[int], spectral: int, start: int, stop: int, masked: bool) -> FloatArray:
+    """Planes of channels start … stop − 1, shape (channels, ny, nx), NaN where masked."""
     low = [0] * len(shape)
     high = [shape[0] - 1, shape[1] - 1] + [0] * (len(shape) - 2)
     if spectral >= 0:
-        low[spectral] = high[spectral] = channel
-    values = np.squeeze(image.getchunk(low, high, dropdeg=True))
-    good = np.squeeze(image.getchunk(low, high, dropdeg=True, getmask=True))
-    return np.where(good, values, np.nan).reshape(shape[0], shape[1]).T.astype(np.float64)
+        low[spectral], high[spectral] = start, stop - 1
+
+    def chunk(**options: Any) -> Any:
+        values = np.asarray(image.getchunk(low, high, **options))
+        return values.reshape(shape[0], shape[1], stop - start).transpose(2, 1, 0)
+
+    values = np.asarray(chunk(), dtype=np.float64)
+    return np.where(chunk(getmask=True), values, np.nan) if masked else values
 
 
 def _spectrum_at(image: Any, shape: list[int], spectral: int, plane: FloatArray) -> FloatArray:

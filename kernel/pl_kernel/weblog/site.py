@@ -37,6 +37,7 @@ _PAGES = (
 _ASSETS = ("style.css", "theme.js", "app.js", "icon.svg")
 _STATE = ".state.json"
 _STAGE_FOLDER = re.compile(r"\d{3,}-[A-Za-z0-9_.-]+")
+_KINDS = ("image", "mom0", "mom8", "mom1", "pbcor", "residual", "model", "mask", "pb", "psf")  # order in the gallery
 _MOST_CALLS = 400  # CASA calls listed on a stage's page; all of them are in casa_commands.py
 
 
@@ -362,7 +363,8 @@ def _gallery(context: Mapping[str, Any], stages: list[StageSummary]) -> list[dic
         beam = views.as_dict(record.get("beam"))
         found.append({"record": record, "name": str(record.get("name", "")), "pictures": shown, "beam": beam})
     found += [{"record": {}, "name": name, "pictures": shown, "beam": {}} for name, shown in pictures.items()]
-    return sorted(found, key=lambda g: (not g["pictures"],))
+    rank = {kind: n for n, kind in enumerate(_KINDS)}
+    return sorted(found, key=lambda g: (not g["pictures"], rank.get(str(g["record"].get("kind", "image")), 99)))
 
 
 def _choices(data: list[Any]) -> list[dict[str, Any]]:

@@ -129,6 +129,9 @@
     const heads = all("thead th", table), body = table.tBodies[0];
     if (!heads.length || !body || body.rows.length < 2) continue;
     const rows = Array.from(body.rows);
+    heads.forEach((head, column) => {
+      if (rows.every((r) => !r.cells[column] || r.cells[column].classList.contains("n"))) head.classList.add("n");
+    });
     const value = (row, column) => {
       const cell = row.cells[column];
       return cell ? (cell.dataset.v !== undefined ? cell.dataset.v : cell.textContent.trim()) : "";
@@ -191,11 +194,11 @@
   function show(position) {
     if (!shown.length) return;
     at = (position + shown.length) % shown.length;
-    const plot = shown[at], image = plot.querySelector("img"), caption = plot.querySelector("figcaption");
+    const plot = shown[at], image = plot.querySelector("img"), caption = plot.querySelector(".caption");
     boxImage.src = image.src;
     boxImage.alt = image.alt;
     if (!boxImage.parentElement) $("box-figure").prepend(boxImage);
-    $("box-caption").textContent = caption && caption.firstChild ? caption.firstChild.textContent.trim() : image.alt;
+    $("box-caption").textContent = caption && caption.textContent ? caption.textContent : image.alt;
     $("box-count").textContent = at + 1 + " of " + shown.length;
     $("box-open").href = image.src;
     const facts = plot.querySelector("dl");
