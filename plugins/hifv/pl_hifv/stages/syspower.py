@@ -71,13 +71,13 @@ class SyspowerResult(Result):
 class Syspower(Stage[SyspowerInputs, SyspowerResult]):
     """Measure the compression of the receivers from the switched noise power.
 
-    Satellites and other strong transmitters drive amplifiers into compression: the switched power drops against the square
-    of the requantizer gain. For every antenna, baseband and polarization a template is made from all windows, cleaned of
-    glitches (`pl_hifv.heuristics.compression`), relative to the time of the flux calibrator. Values outside the limits are
-    flagged. With ``apply`` the requantizer gains times the template take the place of the gains alone.
+    Satellites and other strong transmitters drive amplifiers into compression: the switched power drops against the
+    square of the requantizer gain. For every antenna, baseband and polarization a template is made from all windows,
+    cleaned of glitches (`pl_hifv.heuristics.compression`), relative to the time of the flux calibrator. Values outside
+    the limits are flagged. With ``apply`` the requantizer gains times the template take the place of the gains alone.
 
-    Designed for the sky survey below 4 GHz. A new table is made and registered; the one from hifv_priorcals stays as it was
-    (the reference overwrites it, and a second run fails on its backup).
+    Designed for the sky survey below 4 GHz. A new table is made and registered; the one from hifv_priorcals stays as
+    it was (the reference overwrites it, and a second run fails on its backup).
     """
 
     name = "hifv_syspower"
