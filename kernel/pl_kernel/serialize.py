@@ -18,7 +18,8 @@ How values appear in the files
     ==========================  ==========================================================================
 
 Writing looks at the values, reading at the declared types (through one cattrs converter), so ``Any`` comes back
-as the plain JSON value. An attribute with ``metadata={"json": False}`` is left out.
+as the plain JSON value, and NaN in a ``float | str`` as text. An attribute with ``metadata={"json": False}`` is
+left out.
 """
 
 import datetime as dt
