@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable
 
 import attrs
 
-from pl_kernel.ms.model import MeasurementSet
-
-CALIBRATORS = "BANDPASS,AMPLITUDE,PHASE,POLARIZATION,POLANGLE,POLLEAKAGE,CHECK"
+from pl_hifv.calibrators import selection
+from pl_kernel.ms.model import MeasurementSet, Scan
 
 
 @attrs.frozen(kw_only=True)
@@ -48,27 +47,16 @@ def targets(ms: MeasurementSet) -> Part:
 
 def calibrators(ms: MeasurementSet) -> Part:
     """The scans on calibrators of any kind, pointing and system scans excepted."""
-    return with_intent(ms, CALIBRATORS)
+    found = selection(ms)
+    return Part(fields=found.calibrator_fields, scans=found.calibrator_scans)
 
 
 def tested(ms: MeasurementSet) -> Part:
-    """The scans on the bandpass and delay calibrators, which the first calibration is made from.
-
-    Data without a bandpass calibrator use the flux calibrator, without a delay calibrator the bandpass calibrator.
-    """
-    bandpass = with_intent(ms, "BANDPASS")
-    if not bandpass.scans:
-        bandpass = with_intent(ms, "AMPLITUDE")
-    delay = _delay(ms)
-    return Part(fields={*bandpass.fields, *delay.fields}, scans={*bandpass.scans, *delay.scans})
+    """The scans on the bandpass and delay calibrators, which the first calibration is made from."""
+    found = selection(ms)
+    return Part(fields=found.test_fields, scans=found.test_scans).present(ms)
 
 
-def _delay(ms: MeasurementSet) -> Part:
-    states = {s.id for s in ms.states if "CALIBRATE_DELAY" in s.obs_mode}
-    scans = [s for s in _science(ms, ms.scans) if states & set(s.state_ids)]
-    return Part(fields={f for s in scans for f in s.field_ids}, scans=[s.id for s in scans])
-
-
-def _science(ms: MeasurementSet, scans: Iterable) -> list:
+def _science(ms: MeasurementSet, scans: Iterable[Scan]) -> list[Scan]:
     wanted = set(ms.science_spw_ids)
     return [s for s in scans if wanted & set(s.spw_ids) and "POINTING" not in s.intents]

@@ -77,27 +77,32 @@ def emission_mask(
 
     ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
     ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
-    With ``sidelobe``, the level of the dirty beam's sidelobes, what lies below that part of the peak (with a tenth to
-    spare) does not count: it may be the sidelobe of something else.
+    With ``sidelobe``, the level of the dirty beam's sidelobes, a region counts only if it rises above twice that part of
+    the peak: an extended source adds up its sidelobes, so once would not do.
     Where nothing is found (the second value is False) the mask is the inner part of the primary beam.
     """
     allowed = np.isfinite(beam_response) & (beam_response > least_response)
     observed = cube[:, :, channels]
     mean, largest = observed.mean(axis=2), observed.max(axis=2)
     mask = np.zeros(mean.shape, bool)
+    certain = np.zeros(mean.shape, bool)
     for image, sigmas, signs in ((mean, 5.0, (1, -1)), (largest, 4.0, (1,))):
         middle, sigma = robust_noise(image[allowed])
         # The deviation at which one of all pixels is expected by chance is no detection.
         chance = math.sqrt(2 * math.log(max(int(allowed.sum()), 2)))
         for sign in signs:
             height = sign * (image - middle)
-            mask |= height > max(max(sigmas, chance) * sigma, 1.1 * sidelobe * float(np.max(height[allowed])))
+            above = height > max(sigmas, chance) * sigma
+            mask |= above
+            certain |= above & (height > 2 * sidelobe * float(np.max(height[allowed])))
     mask &= allowed
+    certain &= allowed
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count:
         sizes = ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
-        small = 1 + np.flatnonzero(sizes < max(4, 0.3 * beam_px))
-        mask[np.isin(labels, small)] = False
+        sure = ndimage.maximum(certain, labels, np.arange(1, count + 1))
+        dropped = 1 + np.flatnonzero((sizes < max(4, 0.3 * beam_px)) | (np.asarray(sure) < 0.5))
+        mask[np.isin(labels, dropped)] = False
     if mask.sum() >= 3:
         return mask, True
     inner = allowed & (beam_response > 0.7)
@@ -159,8 +164,13 @@ def _quiet(values: np.ndarray) -> tuple[float, float, str]:
     ordered = np.sort(ndimage.median_filter(values, 3, mode="nearest"))
     tails = {"emission": ordered[:count], "absorption": ordered[-count:]}
     scatter = {side: np.median(np.abs(tail - np.median(tail))) for side, tail in tails.items()}
-    # Emission is the usual case: the upper tail has to be clearly the calmer one (factor 1.5, reference pipeline).
-    side = "absorption" if scatter["absorption"] * 1.5 < scatter["emission"] else "emission"
+    # Emission is the usual case: for absorption the upper tail has to be clearly the calmer one (factor 1.5, reference
+    # pipeline), and to be what the ends of the band look like; else it is the flat top of a wide line.
+    end = max(3, round(0.08 * len(values)))
+    ends = float(np.median(np.concatenate([values[:end], values[-end:]])))
+    near_top = abs(ends - np.median(tails["absorption"])) < abs(ends - np.median(tails["emission"]))
+    calmer = scatter["absorption"] * 1.5 < scatter["emission"]
+    side = "absorption" if calmer and near_top else "emission"
     near = float(np.median(tails[side]))
     # The tail is biased and too narrow; a second look takes all channels near it, on both sides.
     step = np.diff(values)

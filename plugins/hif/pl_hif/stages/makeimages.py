@@ -19,6 +19,8 @@ from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import ItemContext, StageContext
 
 KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model")
+_NSIGMA = {"auto": 4.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
+"""How deep to clean, by the trust in the mask; auto and the last two are the reference pipeline's (2026)."""
 _SKY = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "sumwt", "gridwt", "weight", "alpha", "alpha.error")
 
 
@@ -29,7 +31,7 @@ class MakeimagesInputs(Inputs):
         " within the inner primary beam, or everywhere.",
     )  # fmt: skip
     hm_nsigma: float | None = param(
-        None, unit="sigma", doc="Clean down to this multiple of the residual's noise; default 4 with masks, 5 without.", minimum=0.5
+        None, unit="sigma", doc="Clean down to this multiple of the residual's noise; default 3 in regions, 4 in automatic masks, else 5.", minimum=0.5
     )
     threshold: float | None = param(None, unit="Jy", doc="Clean down to this flux density per beam instead.", minimum=0.0)
     hm_cyclefactor: float | None = param(None, doc="CASA's cyclefactor; larger is more careful.", minimum=0.1)
@@ -197,7 +199,7 @@ def _clean(
         mask = {"usemask": "user", "mask": list(target.regions)}
     elif masking == "centralregion":
         mask = {"usemask": "pb", "pbmask": 0.3}
-    nsigma = inputs.hm_nsigma or (4.0 if masking in ("auto", "regions") else 5.0)
+    nsigma = inputs.hm_nsigma or _NSIGMA[masking]
     gain = 0.1 / 2**number
     cyclefactor = (inputs.hm_cyclefactor or 1.0) * 2**number
     # CASA's nsigma takes the noise of each plane with its sidelobes; the line-free planes know the noise of a cube better.

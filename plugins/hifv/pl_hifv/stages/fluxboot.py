@@ -13,9 +13,10 @@ import numpy as np
 from pl_hif import flags, solve
 from pl_hif.flags import FlagCounts
 from pl_hif.heuristics.flux import fit_order
+from pl_hif.heuristics.solint import inner_channels
 from pl_hif.solve import Caltable
 from pl_hifv import calibrators, copies, models, solves
-from pl_hifv.calibrators import BandSelection, BandState, FieldSpectrum, MsState
+from pl_hifv.calibrators import BandSelection, BandState, FieldSpectrum, MsState, Selection
 from pl_hifv.heuristics.fluxboot import SUSPICIOUS_INDEX, SpectralFit, fit_spectrum, fractional_residuals
 from pl_hifv.models import UnitModel
 from pl_hifv.stages.testbpdcals import failed
@@ -147,7 +148,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             spectra = self._fit(ctx, ms, inputs.fitorder, found)
             for target in (copy, ms):
                 models.set_spectra(ctx, target, spectra)
-            seen = flags.summary(ctx, copy.path, "calibrators")
+            seen = flags.summary(ctx, copy.path, "calibrators", spw=_inner(copy, chosen))
             found.counts[ms.name] = seen
             found.lost[ms.name] = tuple(
                 s for b in chosen.bands for s in b.spws if seen.fraction_of("spw", str(s)) >= 1.0
@@ -269,6 +270,15 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             ids = [f for f in calibrators.selection(ms).calibrator_fields if ms.field(f).name == name]
             spectra += [FieldSpectrum(field=i, name=name, fit=fit) for i in ids]
         return tuple(spectra)
+
+
+def _inner(ms: MeasurementSet, chosen: Selection) -> str:
+    """The windows without their edges, which are flagged on purpose."""
+    parts = []
+    for spw in sorted(s for b in chosen.bands for s in b.spws):
+        first, last = inner_channels(ms.spw(spw).n_channels)
+        parts.append(f"{spw}:{first}~{last}")
+    return ",".join(parts)
 
 
 class _Findings:

@@ -1,0 +1,51 @@
+"""Scores of hifv_solint."""
+
+from __future__ import annotations
+
+from pl_hifv.qa.bpdcals import failures, nothing
+from pl_hifv.stages.solint import BandIntervals, SolintResult
+from pl_kernel import QAScore, scorer
+from pl_kernel.qa import AppliesTo, linear
+
+LONG_FACTOR = 1.5
+
+
+@scorer(SolintResult)
+def solution_intervals(result: SolintResult) -> list[QAScore]:
+    """Short below long, long no more than 1.5 calibrator scans, few flagged gains (reference pipeline, 2026).
+
+    The scan length is the median of all calibrator scans; the reference pipeline keeps only the last one's.
+    """
+    scores = failures(result.failures)
+    for band in result.bands:
+        scores += _band(band)
+    return scores or [nothing("solution interval")]
+
+
+def _band(band: BandIntervals) -> list[QAScore]:
+    data = f"{band.vis}, {band.band} band"
+    applies = AppliesTo(vis=band.vis)
+    short, long = band.short.seconds, band.long.seconds
+    bad_short = short >= long or band.short.solint == "inf"
+    bad_long = long > LONG_FACTOR * band.scan_s
+    flagged = band.choice.trial.flagged
+    return [
+        QAScore(
+            metric="solint.short", value=short, unit="s", score=0.3 if bad_short else 1.0,
+            short=f"short {short:.4g} s of {long:.4g} s",
+            long=f"{data}: the short solution interval, {short:.4g} s ({band.short.reason}), is"
+            + (" not shorter than" if bad_short else " shorter than") + f" the long one, {long:.4g} s.",
+            applies_to=applies,
+        ),
+        QAScore(
+            metric="solint.long", value=long, unit="s", score=0.3 if bad_long else 1.0, short=f"long {long:.4g} s",
+            long=f"{data}: the long solution interval is {long:.4g} s, a calibrator scan lasts {band.scan_s:.4g} s in"
+            f" the median" + (f"; more than {LONG_FACTOR} of it." if bad_long else "."),
+            applies_to=applies,
+        ),
+        QAScore(
+            metric="solint.flagged", value=flagged, score=linear(flagged, 0.05, 0.6, 1.0, 0.0),
+            short=f"{100 * flagged:.1f} % of gains flagged",
+            long=f"{data}: {band.choice.reason}.", applies_to=applies,
+        ),
+    ]  # fmt: skip
