@@ -50,7 +50,8 @@ def stage_page(registry: Registry, name: str) -> str:
     for parameter in parameters(stage.inputs_class).values():
         expert = " *(for experts)*" if parameter.hidden else ""
         meaning = cell(parameter.doc) + expert
-        lines.append(f"| `{parameter.name}` | {cell(limits_of(parameter))} | {cell(default_of(parameter))} | {meaning} |")
+        limits, default = cell(limits_of(parameter)), cell(default_of(parameter))
+        lines.append(f"| `{parameter.name}` | {limits} | {default} | {meaning} |")
     lines += ["", "## Result", "", "| Field | Type |", "|---|---|"]
     for field in attrs.fields_dict(stage.result_class).values():
         kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
