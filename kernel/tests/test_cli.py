@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -116,14 +117,18 @@ def test_listings_answer_within_half_a_second_and_import_nothing_heavy(command):
         "heavy = {'casatools', 'casatasks', 'matplotlib', 'astropy', 'scipy', 'numpy'} & set(sys.modules);"
         "print('HEAVY', sorted(heavy), file=sys.stderr); sys.exit(code)"
     )
-    times = []
-    for _ in range(3):  # the best of three: another program may be busy on this machine
-        begin = time.monotonic()
+    walls, works = [], []
+    for _ in range(3):
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True)
-        times.append(time.monotonic() - begin)
+        walls.append(time.monotonic() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        works.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
         assert "HEAVY []" in done.stderr
-    assert min(times) < 0.5, times
+    # The best of three; on a machine that others keep busy, waiting for a core is not our time.
+    idle = os.getloadavg()[0] < (os.cpu_count() or 1)
+    assert min(walls if idle else works) < 0.5, (walls, works)
 
 
 def test_describing_every_stage_imports_neither_casa_nor_matplotlib():
