@@ -123,6 +123,15 @@ def _draw_cut(record: ImageRecord, cut: ImageCut, folder: Path) -> list[_Drawn]:
     return drawn
 
 
+def draw_noise(ctx_item: Any, name: str, path: Path, title: str = "") -> dict[str, str]:
+    """Draw the histogram of one image (for ``page.plots``); return the noise that was fitted."""
+    from pl_kernel.weblog import plots
+
+    cut = read_cut(ctx_item, name)
+    found = plots.histogram(path, cut.sample, unit=cut.unit, label="Brightness", title=title or name)
+    return _with_unit({"noise σ": found["noise_sigma"]}, cut.unit)
+
+
 def _with_unit(facts: Mapping[str, float], unit: str) -> dict[str, str]:
     return {
         k: f"{v:.0f}" if k == "pixels" else f"{v:.4g} {unit}".rstrip()

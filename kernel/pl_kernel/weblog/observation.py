@@ -65,6 +65,11 @@ def observation_page(page: Page, ctx: Any, ms: MeasurementSet) -> None:
         ],
         caption="Fields and what they were observed for",
     )
+    observation_plots(page, ms)
+
+
+def observation_plots(page: Page, ms: MeasurementSet) -> None:
+    """Add the pictures alone to the section that is open."""
     page.plots(
         draw_overview,
         [Overview(ms, kind) for kind in KINDS],

@@ -317,7 +317,7 @@ def _filters(tags: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     for entry in tags:
         for key, value in entry.items():
             for part in str(value).split(","):
-                values.setdefault(key, {})[part] = None
+                values.setdefault(key, {})[part.strip()] = None
     keys = sorted(values, key=lambda k: (TAG_ORDER.index(k) if k in TAG_ORDER else 99, k))
     return [(k, sorted(values[k], key=_natural)) for k in keys if len(values[k]) > 1 and k != "page"]
 

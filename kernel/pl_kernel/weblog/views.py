@@ -252,7 +252,7 @@ def matching_pictures(applies_to: Iterable[tuple[str, Sequence[str]]], tags: Ite
     count = 0
     for have in tags:
         shared = wanted.keys() & have.keys()
-        if shared and all(set(have[key].split(",")) & wanted[key] for key in shared):
+        if shared and all({part.strip() for part in have[key].split(",")} & wanted[key] for key in shared):
             count += 1
     return count
 

@@ -62,12 +62,13 @@
     return [plot, tags];
   }));
   const filters = $("filters");
+  const parts = (text) => text.split(",").map((part) => part.trim());
   function applyFilters() {
     const wanted = all("select", filters).filter((s) => s.value !== "").map((s) => [s.name, s.value]);
     let shown = 0;
     for (const plot of plots) {
       const tags = tagsOf.get(plot);
-      const fits = wanted.every(([key, value]) => !(key in tags) || tags[key].split(",").some((v) => value.split(",").includes(v)));
+      const fits = wanted.every(([key, value]) => !(key in tags) || parts(tags[key]).some((v) => parts(value).includes(v)));
       plot.hidden = !fits;
       if (fits) shown += 1;
     }

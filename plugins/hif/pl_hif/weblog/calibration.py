@@ -26,6 +26,7 @@ class Grid:
     vis: str
     spw: int
     kind: str
+    caltable: str
     title: str
     names: tuple[str, ...]
     x: tuple[Any, ...]
@@ -107,7 +108,7 @@ def bandpass_page(page: Any, ctx: Any, result: BandpassResult) -> None:
             ]
         page.plots(
             draw_grid, grids, caption=lambda g: f"{g.vis}, spw {g.spw}: {g.kind}",
-            tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind}, size="large", name="bandpass",
+            tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large", name="bandpass",
         )  # fmt: skip
     if result.phaseup:
         page.section("Phases applied before", level="detail")
@@ -148,7 +149,7 @@ def gaincal_page(page: Any, ctx: Any, result: GaincalResult) -> None:
     ]
     page.plots(
         draw_grid, grids, caption=lambda g: f"{g.vis}, spw {g.spw}: {g.kind} against time",
-        tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind}, size="large", name="gains",
+        tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large", name="gains",
     )  # fmt: skip
     page.section("Solutions by antenna", level="detail")
     _table_of_antennas(page, result.tables)
@@ -325,7 +326,7 @@ def _against_frequency(
         y.append(block.ravel())
         categories.append(np.broadcast_to(np.arange(len(block))[:, None, None], block.shape).ravel())
     return Grid(
-        vis=table.vis, spw=spw, kind=kind, title=f"Bandpass {kind}, spw {spw}",
+        vis=table.vis, spw=spw, kind=kind, caltable=table.path, title=f"Bandpass {kind}, spw {spw}",
         names=tuple(names[a] for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
         labels=RECEPTORS, xlabel="MHz", ylabel="Amplitude" if kind == "amplitude" else "Phase (deg)", time=False,
     )  # fmt: skip
@@ -343,7 +344,7 @@ def _against_time(ctx: Any, table: Caltable, spw: int, solutions: Solutions, kin
         y.append(block.ravel())
         categories.append(np.broadcast_to(np.arange(len(block))[:, None], block.shape).ravel())
     return Grid(
-        vis=table.vis, spw=spw, kind=kind, title=f"Gain {kind}, spw {spw}, {', '.join(table.fields)}",
+        vis=table.vis, spw=spw, kind=kind, caltable=table.path, title=f"Gain {kind}, spw {spw}, {', '.join(table.fields)}",
         names=tuple(names[a] for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
         labels=RECEPTORS, xlabel="Minutes since the first solution",
         ylabel="Amplitude" if kind == "amplitude" else "Phase (deg)", time=True,

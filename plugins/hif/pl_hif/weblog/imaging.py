@@ -152,17 +152,20 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
         items = _pictures(image)
         page.plots(
             draw_image, items, caption=lambda i: i.caption,
-            tags=lambda i: {"field": i.image.target.field, "spw": ",".join(map(str, i.image.target.spws)), "type": i.kind},
-            name="image",
+            tags=lambda i: {**_tags(i.image), "type": i.kind}, name="image",
+        )  # fmt: skip
+        page.plots(
+            draw_histogram, [image], caption="Histogram of the pixels, with the Gaussian that fits the noise",
+            tags={**_tags(image), "type": "histogram"}, name="histogram",
         )  # fmt: skip
         if image.numbers.spectrum:
             page.plots(
                 draw_peak_spectrum, [image], caption="Spectrum at the pixel of the peak; shaded are the continuum channels.",
-                tags={"field": image.target.field, "type": "spectrum"}, size="large", name="peak-spectrum",
+                tags={**_tags(image), "type": "spectrum"}, size="large", name="peak-spectrum",
             )  # fmt: skip
             page.plots(
                 draw_channel_noise, [image], caption="Noise of every channel, and what the visibilities promise (dashed).",
-                tags={"field": image.target.field, "type": "noise"}, size="large", name="noise",
+                tags={**_tags(image), "type": "noise"}, size="large", name="noise",
             )  # fmt: skip
     page.section("Deconvolution", level="detail")
     page.table(
@@ -251,6 +254,19 @@ def draw_image(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
         limits=item.limits if item.kind == "moment 1" else None,
     )  # fmt: skip
     return {"Peak": f"{stats['peak']:.4g} {item.unit}", "Minimum": f"{stats['minimum']:.4g}", "Rms": f"{stats['rms']:.3g}"}
+
+
+def _tags(image: MadeImage) -> dict[str, str]:
+    # "image" brings the pictures into the gallery of the web log.
+    spws = ",".join(map(str, image.target.spws))
+    return {"field": image.target.field, "spw": spws, "image": image.files.get("image", image.name)}
+
+
+def draw_histogram(ctx: Any, image: MadeImage, path: Path) -> dict[str, str]:
+    """Pixels of an image, and their noise."""
+    from pl_kernel.weblog.images import draw_noise
+
+    return draw_noise(ctx, image.files["image"], path, title=image.target.field)
 
 
 def draw_peak_spectrum(ctx: Any, image: MadeImage, path: Path) -> None:

@@ -15,6 +15,7 @@ from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
 from pl_hifv.stages.vlasetjy import VlasetjyResult
 from pl_kernel import renderer
+from pl_kernel.weblog.observation import observation_plots
 from pl_kernel.weblog.page import Link
 
 _SOURCES = {
@@ -47,6 +48,9 @@ def importdata_page(page: Any, ctx: Any, result: ImportdataResult) -> None:
             ["Field", "Name", "Intents", "Standard", "Why"],
             [[d.field, d.field_name, ", ".join(d.intents), d.calibrator or "–", d.reason] for d in source.decisions],
         )
+    for item in result.imported:
+        page.section(f"Observation: {item.ms.name}")
+        observation_plots(page, item.ms)
     page.section("Spectral windows")
     page.table(
         ["Measurement set", "Spw", "Band", "Centre", "Bandwidth", "Channels", "Channel", "Kind"],
