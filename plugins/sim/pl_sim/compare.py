@@ -12,7 +12,8 @@ import numpy as np
 from attrs import frozen
 
 from pl_sim.casa import open_table, tool
-from pl_sim.geometry import ARCSEC, offset_direction
+from pl_sim.geometry import ARCSEC, direction_cosines, offset_direction
+from pl_sim.sky import primary_beam
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,8 @@ def compare_caltable(truth: Truth, caltable: Path | str, *, reference: str | Non
     and on leakage; `expected_rms` is what thermal noise alone gives for phases solved from the inner 80 % of the
     channels. D: difference of moduli relative to the reference antenna.
 
-    reference: name of the reference antenna; default: the one that CASA's table names or that has no phase.
+    reference: name of the reference antenna; used where CASA's table does not name it; default
+        the antenna that has no phase.
     """
     with open_table(caltable) as tb:
         kind = tb.getkeyword("VisCal")
@@ -64,10 +66,10 @@ def compare_caltable(truth: Truth, caltable: Path | str, *, reference: str | Non
     solver = {"K": _delays, "B": _bandpasses, "G": _gains, "T": _gains, "D": _leakages}.get(kind[:1])
     if solver is None or "cross" in kind.lower():
         raise ValueError(f"{caltable} holds {kind} solutions, for which there is no comparison")
-    if reference is not None:
-        rows["ANTENNA2"] = np.full(len(values), truth.antennas.index(reference))
-    elif (rows["ANTENNA2"] < 0).any():
-        rows["ANTENNA2"] = np.full(len(values), _phaseless(rows["ANTENNA1"], values, flags))
+    unknown = rows["ANTENNA2"] < 0
+    if unknown.any():
+        rows["ANTENNA2"][unknown] = (truth.antennas.index(reference) if reference is not None
+                                     else _phaseless(rows["ANTENNA1"], values, flags))
     return solver(truth, rows, values, flags)
 
 
@@ -328,10 +330,10 @@ class ComponentMatch:
 
 def compare_image(truth: Truth, image: Path | str, field: str, *, alpha: Path | str | None = None,
                   frequency_hz: float | None = None, box_beams: float = 2.0) -> list[ComponentMatch]:
-    """Fit each injected component near its place in a continuum image.
+    """Fit each injected component near its place in a continuum image of one field.
 
     Args:
-        image: restored image, Jy/beam, not corrected for the primary beam unless the simulation had none.
+        image: restored image, Jy/beam, not corrected for the primary beam.
         alpha: spectral-index image, compared at the position of compact components.
         frequency_hz: frequency of the image; default its reference frequency.
         box_beams: half size of the fitted box in beams (added to the size of the component).
@@ -370,15 +372,29 @@ def _match(ia: Any, cs: Any, truth: Truth, field: str, ra_deg: float, dec_deg: f
     direction = found["shape"]["direction"]
     dra = math.remainder(direction["m0"]["value"] - float(ra), 2 * math.pi) * math.cos(float(dec)) / ARCSEC
     ddec = (direction["m1"]["value"] - float(dec)) / ARCSEC
-    expected = float(component.flux(frequency))
+    expected = float(component.flux(frequency)) * _attenuation(truth, field, float(ra), float(dec), frequency)
     if component.major_arcsec == 0 and "peak" in found:
         flux = float(found["peak"]["value"])
     error = None
     if alpha is not None and component.major_arcsec == 0:
-        slope = component.spectrum[0] if component.spectrum else 0.0
+        def seen(nu: float) -> float:
+            return float(component.flux(nu)) * _attenuation(truth, field, float(ra), float(dec), nu)
+
+        # The primary beam, narrower at higher frequencies, steepens the spectrum.
+        slope = math.log(seen(1.01 * frequency) / seen(frequency / 1.01)) / math.log(1.01**2)
         error = _pixel(alpha, int(round(x)), int(round(y))) - slope
     return ComponentMatch(component.name or truth.fields[field].source, math.hypot(dra, ddec) / beam, flux / expected,
                           flux, error)
+
+
+def _attenuation(truth: Truth, field: str, ra: float, dec: float, frequency: float) -> float:
+    beam = truth.record["primary_beam"]
+    if not beam:
+        return 1.0
+    centre = truth.fields[field]
+    l, m, _ = direction_cosines(ra, dec, math.radians(centre.ra_deg), math.radians(centre.dec_deg))
+    angle = math.asin(math.hypot(float(l), float(m)))
+    return float(primary_beam(angle, np.array([frequency]), beam["diameter_m"], beam["factor"])[0])
 
 
 def _pixel(image: Path | str, x: int, y: int) -> float:

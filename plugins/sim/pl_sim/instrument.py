@@ -81,7 +81,7 @@ class Instrument:
     """Mean counts per sqrt(Jy)."""
     gain_scatter: float = 0.08
     """Scatter of the amplitude between antennas and receptors."""
-    gain_drift: float = 0.01
+    gain_drift: float = 0.006
     gain_drift_s: float = 3000.0
     phase_drift_deg: float = 40.0
     """Smooth phase variation of each antenna, the same in both receptors."""
@@ -91,7 +91,7 @@ class Instrument:
     delay_ns: float = 4.0
     """Rms delay per antenna, receptor and baseband."""
     bandpass_ripple: float = 0.06
-    bandpass_phase_deg: float = 4.0
+    bandpass_phase_deg: float = 2.0
     bandpass_edge: float = 1.5
     """Channels over which the response falls at the edge of a spw."""
     leakage: float = 0.0

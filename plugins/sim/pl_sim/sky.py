@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FWHM_TO_SIGMA = 1 / math.sqrt(8 * math.log(2))
 _STRIDE = 16
+_erf = np.vectorize(math.erf, otypes=[float])
 
 @frozen
 class Coherency:
@@ -55,16 +56,19 @@ class SkyModel:
     """The sky of one source seen from one phase centre in one spectral window."""
 
     def __init__(self, source: Source, ra0: float, dec0: float, frequency_hz: NDArray[np.float64], *,
-                 topocentric_over_lsrk: float = 1.0, beam_diameter_m: float | None = None,
-                 beam_factor: float = 1.13) -> None:
+                 channel_hz: float | None = None, topocentric_over_lsrk: float = 1.0,
+                 beam_diameter_m: float | None = None, beam_factor: float = 1.13) -> None:
         """Args:
             ra0, dec0: phase centre (and pointing), radians.
             frequency_hz: channel centres in the frame of the data.
+            channel_hz: width of a channel; default the spacing.
             topocentric_over_lsrk: nu(data frame) / nu(LSRK) for this direction and time.
             beam_diameter_m, beam_factor: see `primary_beam`; no diameter, no attenuation.
         """
         self.frequency = np.asarray(frequency_hz, float)
         self.even = len(self.frequency) < 3 or bool(np.allclose(np.diff(self.frequency, 2), 0, atol=1.0))
+        spacing = np.abs(np.diff(self.frequency)).mean() if len(self.frequency) > 1 else 1e6
+        self.channel_hz = float(channel_hz or spacing)
         self._ra0, self._dec0 = ra0, dec0
         self._position = (math.radians(source.ra_deg), math.radians(source.dec_deg))
         self._beam = (beam_diameter_m, beam_factor)
@@ -85,8 +89,11 @@ class SkyModel:
         """(Jy per channel, LSRK velocity of the channel in m/s), both of shape (channel,)."""
         lsrk = self.frequency / self._doppler
         velocity = SPEED_OF_LIGHT * (1 - lsrk / line.rest_hz)
-        sigma = line.width_ms * _FWHM_TO_SIGMA
-        return line.peak_jy * np.exp(-0.5 * ((velocity - line.velocity_ms) / sigma) ** 2), velocity
+        scale = line.width_ms * _FWHM_TO_SIGMA * math.sqrt(2)
+        half = self.channel_hz / 2 / self._doppler * SPEED_OF_LIGHT / line.rest_hz
+        # The mean over the channel: a line narrower than a channel is diluted, not missed.
+        low, high = _erf((velocity - line.velocity_ms - half) / scale), _erf((velocity - line.velocity_ms + half) / scale)
+        return line.peak_jy * math.sqrt(math.pi) / 2 * scale / (2 * half) * (high - low), velocity
 
     def visibilities(self, uvw_m: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
         """(I, Q + iU, Q - iU) in Jy, each of shape (row, channel) or (1, channel) where no row differs.

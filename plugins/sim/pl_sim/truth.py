@@ -116,6 +116,7 @@ class Truth:
         folder = Path(ms) if str(ms).rstrip("/").endswith(".truth") else truth_path(ms)
         if not (folder / "truth.json").exists():
             raise DataError(f"{ms} has no truth beside it ({folder.name}/truth.json); only simulated data have one.")
+        folder = folder.absolute()
         return cls(folder, json.loads((folder / "truth.json").read_text()))
 
     @property
@@ -142,7 +143,8 @@ class Truth:
 
     def array(self, name: str) -> NDArray:
         """An array of arrays.npz; see `Corruptions` for shapes and units."""
-        return _arrays(str(self.path / "arrays.npz"))[name]
+        file = self.path / "arrays.npz"
+        return _arrays(str(file), file.stat().st_mtime_ns)[name]
 
     def frequency_hz(self, spw: int) -> NDArray[np.float64]:
         """Channel centres of a spw."""
@@ -212,6 +214,6 @@ class Truth:
 
 
 @functools.lru_cache(maxsize=4)
-def _arrays(path: str) -> dict[str, NDArray]:
+def _arrays(path: str, _modified: int) -> dict[str, NDArray]:
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)

@@ -22,6 +22,9 @@ HI_HZ = 1420.405752e6
 HC3N_HZ = 36.392324e9
 """HC3N 4-3."""
 
+WIDTH_HZ = {"L": 64e6}
+"""Width of the wide spws where it is not 128 MHz."""
+
 FLUX = ("CALIBRATE_BANDPASS", "CALIBRATE_DELAY", "CALIBRATE_FLUX", "CALIBRATE_POL_ANGLE")
 PHASE = ("CALIBRATE_AMPLI", "CALIBRATE_PHASE")
 
@@ -125,7 +128,7 @@ def observation(name: str, scale: str, configuration: str, spws: tuple[Spw, ...]
 def _continuum(name: str, scale: str, band: str, configuration: str, basebands: dict[str, float], start: str,
                beam_arcsec: float) -> Observation:
     size = SIZES[scale]
-    spws = spectral_windows(band, basebands, size.spws_per_baseband, size.channels)
+    spws = spectral_windows(band, basebands, size.spws_per_baseband, size.channels, width_hz=WIDTH_HZ.get(band, 128e6))
     flux, target = FLUX_CALIBRATORS["3C286"], target_field(spws[len(spws) // 2].start_hz, beam_arcsec,
                                                            configuration == "D")
     scans = standard_scans(size, flux, J1407, J1310, target, tuple(range(len(spws))))
@@ -149,7 +152,7 @@ def x_band_d(scale: str) -> Observation:
 
 @preset("vla-l-cont-a", "VLA L band, A configuration: continuum")
 def l_band_a(scale: str) -> Observation:
-    return _continuum("vla-l-cont-a", scale, "L", "A", {"A0C0": 1.040e9, "B0D0": 1.488e9}, "2023-07-15T23:00:00", 1.3)
+    return _continuum("vla-l-cont-a", scale, "L", "A", {"A0C0": 1.000e9, "B0D0": 1.488e9}, "2023-07-15T23:00:00", 1.3)
 
 
 def _line(name: str, scale: str, band: str, basebands: dict[str, float], line: Line, calibrator: str,
@@ -157,7 +160,8 @@ def _line(name: str, scale: str, band: str, basebands: dict[str, float], line: L
           continuum_jy: float) -> Observation:
     """Continuum spws and one narrow spw on the line, LSRK velocity set on the sky."""
     size = SIZES[scale]
-    spws = spectral_windows(band, basebands, max(1, size.spws_per_baseband // 2), size.channels)
+    spws = spectral_windows(band, basebands, max(1, size.spws_per_baseband // 2), size.channels,
+                            width_hz=WIDTH_HZ.get(band, 128e6))
     channels = {"tiny": 64, "small": 128, "full": 512}[scale]
     step = line_width_hz / channels
     # Doppler setting: the line is in the middle of its window on the day, as the observatory's software arranges it.
@@ -178,7 +182,7 @@ def _line(name: str, scale: str, band: str, basebands: dict[str, float], line: L
 def l_band_line(scale: str) -> Observation:
     line = Line(HI_HZ, 1.6, 500e3, 80e3, size_arcsec=40.0, gradient_arcsec_per_kms=0.15, gradient_angle_deg=40.0,
                 transition="HI", name="HI")
-    return _line("vla-l-line-d", scale, "L", {"A0C0": 1.300e9, "B0D0": 1.620e9}, line, "3C48", (J0319, J0137),
+    return _line("vla-l-line-d", scale, "L", {"A0C0": 1.488e9, "B0D0": 1.000e9}, line, "3C48", (J0319, J0137),
                  (25.2, 32.4), 4e6, "2023-11-12T03:40:00", 0.06)
 
 

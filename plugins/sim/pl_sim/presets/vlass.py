@@ -51,10 +51,11 @@ def vlass(scale: str) -> Observation:
     pointing = spectral_windows("X", {"A0C0": 8.332e9, "B0D0": 8.460e9}, 1, channels, role="pointing")
     spws = pointing + spectral_windows("S", {"A0C0": 1.988e9, "B0D0": 2.988e9}, per_baseband, channels, first=2)
     science = tuple(range(2, len(spws)))
+    # Close to the middle: mosaics are gridded without w-terms, which move sources far from the phase centre.
     target = Source("SURVEY", *CENTRE, (
         Component(0.30, 3e9, (-0.7,), name="A"),
-        Component(0.20, 3e9, (0.0,), east_arcsec=150.0, north_arcsec=110.0, name="B"),
-        Component(0.15, 3e9, (-1.0,), east_arcsec=-230.0, north_arcsec=-160.0, name="C"),
+        Component(0.20, 3e9, (0.0,), east_arcsec=42.0, north_arcsec=25.0, name="B"),
+        Component(0.15, 3e9, (-1.0,), east_arcsec=-50.0, north_arcsec=-32.0, name="C"),
     ))
     flux = FLUX_CALIBRATORS["3C286"]
     strips = mosaic(rows, columns, target)
