@@ -59,7 +59,7 @@ bench: install
 docs: install
 	$(BIN)/python -m pip install --quiet -e './kernel[docs]'
 	$(BIN)/python docs/make_reference.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist site docs/reference/stages .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
