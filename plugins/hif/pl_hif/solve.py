@@ -324,7 +324,8 @@ def application(
 
     Whether its application changes the weights is up to the telescope (slot ``calibration.calwt``).
     """
-    how.setdefault("calwt", bool(ctx.heuristic("calibration.calwt", telescope=ms.telescope)(table.kind)))
+    if "calwt" not in how:
+        how["calwt"] = bool(ctx.heuristic("calibration.calwt", telescope=ms.telescope)(table.kind))
     caltype = "bandpass" if table.kind == "bandpass" else "delay" if table.kind == "delay" else "gaincal"
     return CalApplication(
         CalTo(vis=ms.name, field=field), (CalFrom(gaintable=table.path, caltype=caltype, **how),), origin=ctx.stage_name
