@@ -614,7 +614,7 @@ def image_panel(
     ny, nx = array.shape
     side = 4.4
     tall = side * min(1.6, max(0.4, ny / max(nx, 1)))
-    with figure(path, side + 2.2, tall + 1.0, (0.95, 0.72, 0.55, 0.4)) as fig:
+    with figure(path, side + 2.4, tall + 1.0, (0.95, 0.92, 0.55, 0.4)) as fig:
         ax = fig.subplots()
         ax.grid(False)
         _titles(fig, ax, title, subtitle)

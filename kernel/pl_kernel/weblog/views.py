@@ -99,6 +99,12 @@ def say_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def say_digits(value: Any, digits: int = 3) -> str:
+    """Write a number with few digits, for a glance."""
+    found = number(value)
+    return say(value) if found is None else say_number(float(f"{found:.{digits}g}"))
+
+
 def say_duration(seconds: Any) -> str:
     """Write seconds as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     value = number(seconds)
