@@ -55,8 +55,12 @@ class ImageNumbers:
 _BLOCK_BYTES = 64e6
 
 
-def planes(ctx: Any, path: str) -> Iterator[np.ndarray]:
-    """Stokes I planes of an image, (nx, ny) each; masked pixels are NaN."""
+def planes(ctx: Any, path: str, masked: bool = True, every: int = 1) -> Iterator[np.ndarray]:
+    """Stokes I planes of an image, (nx, ny) each.
+
+    masked : NaN where the image is masked; costs as much again as the reading.
+    every : take every n-th pixel in both directions, for statistics.
+    """
     with ctx.casa.image(path) as image:
         shape = [int(n) for n in image.shape()]
         # Several planes at a time: a call of the tool costs more than the plane.
@@ -64,11 +68,13 @@ def planes(ctx: Any, path: str) -> Iterator[np.ndarray]:
         for first in range(0, shape[3], step):
             last = min(first + step, shape[3]) - 1
             blc, trc = [0, 0, 0, first], [shape[0] - 1, shape[1] - 1, 0, last]
-            block = (shape[0], shape[1], last - first + 1)
-            data = np.asarray(image.getchunk(blc, trc)).reshape(block)
-            good = np.asarray(image.getchunk(blc, trc, getmask=True)).reshape(block)
-            if not good.all():
-                data = np.where(good, data, np.nan)
+            inc = [every, every, 1, 1]
+            block = (-(-shape[0] // every), -(-shape[1] // every), last - first + 1)
+            data = np.asarray(image.getchunk(blc, trc, inc)).reshape(block)
+            if masked:
+                good = np.asarray(image.getchunk(blc, trc, inc, getmask=True)).reshape(block)
+                if not good.all():
+                    data = np.where(good, data, np.nan)
             for i in range(block[2]):
                 yield data[:, :, i]
 
@@ -87,19 +93,26 @@ def plane_statistics(ctx: Any, path: str, target: CleanTarget | None = None) -> 
     """
     if not Path(path).is_dir() and Path(f"{path}.tt0").is_dir():
         path = f"{path}.tt0"
-    peak, sigmas = 0.0, []
+    sigmas = []
     quiet: list[bool] = []
     if target is not None and target.specmode == "cube":
         with ctx.casa.image(path) as image:
             quiet = _line_free(_frequencies(image, int(image.shape()[3])), target)
-    for i, plane in enumerate(planes(ctx, path)):
+    for i, plane in enumerate(planes(ctx, path, every=2)):
         good = plane[np.isfinite(plane)]
         if good.size == 0 or not good.any():
             continue
-        peak = max(peak, float(np.abs(good).max()))
         if not quiet or quiet[i] or not any(quiet):
             sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
-    return PlaneStatistics(peak=peak, mad_sigma=float(np.median(sigmas)) if sigmas else 0.0)
+    return PlaneStatistics(peak=largest(ctx, path), mad_sigma=float(np.median(sigmas)) if sigmas else 0.0)
+
+
+def largest(ctx: Any, path: str) -> float:
+    """Largest absolute value of an image (of its first term); NaN when all of it is masked."""
+    with ctx.casa.image(path if Path(path).is_dir() else f"{path}.tt0") as image:
+        found = image.statistics(robust=False, verbose=False)
+    ends = [abs(float(v[0])) for v in (found.get("max", ()), found.get("min", ())) if len(v)]
+    return max(ends) if ends else float("nan")
 
 
 def _path(stem: str, kind: str) -> str:
@@ -115,18 +128,22 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
         shape = tuple(int(n) for n in image.shape())
         frequency = _frequencies(image, shape[3])
     masked = Path(f"{stem}.mask").is_dir()
-    masks: Iterator[np.ndarray | None] = planes(ctx, f"{stem}.mask") if masked else iter([None] * shape[3])
+    masks: Iterator[np.ndarray | None] = (
+        planes(ctx, f"{stem}.mask", masked=False) if masked else iter([None] * shape[3])
+    )
     mask_pixels = 0
     peaks, lows, noises, where = [], [], [], []
-    for plane, response, mask in zip(planes(ctx, path), planes(ctx, _path(stem, "pb")), masks, strict=True):
-        inside = np.zeros(plane.shape, bool) if mask is None else np.nan_to_num(mask) > 0.5
+    responses = _responses(ctx, _path(stem, "pb"), frequency)
+    for plane, response, mask in zip(planes(ctx, path, masked=False), responses, masks, strict=True):
+        inside = np.zeros(plane.shape, bool) if mask is None else mask > 0.5
         mask_pixels = max(mask_pixels, int(inside.sum()))
-        good = np.isfinite(plane)
+        # The imager masks where the primary beam is below the limit, and leaves zeros there.
+        good = np.isfinite(plane) & (response > max(target.pblimit, 0.0))
         ring = good & (response > _RING[0]) & (response < _RING[1]) & ~inside
         if ring.sum() < 50:  # a small image may end inside the ring
             ring = good & ~inside
         noises.append(_clipped_rms(plane[ring]))
-        allowed = good & (np.nan_to_num(response) > _RING[1]) if target.intent == "TARGET" else good
+        allowed = good & (response > _RING[1]) if target.intent == "TARGET" else good
         flat = np.where(allowed, plane, -np.inf)
         spot = int(np.argmax(flat))
         where.append(np.unravel_index(spot, plane.shape))
@@ -146,6 +163,20 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
         line_velocity_km_s=_span(velocity, loud),
     )  # fmt: skip
+
+
+def _responses(ctx: Any, path: str, frequency: list[float]) -> Iterator[np.ndarray]:
+    """The primary beam of every plane; within a band of 2 % the middle plane serves for all."""
+    if len(frequency) > 1 and abs(frequency[-1] - frequency[0]) > 0.02 * frequency[0]:
+        yield from (np.nan_to_num(p) for p in planes(ctx, path, masked=False))
+        return
+    with ctx.casa.image(path) as image:
+        shape = [int(n) for n in image.shape()]
+        middle = shape[3] // 2
+        plane = image.getchunk([0, 0, 0, middle], [shape[0] - 1, shape[1] - 1, 0, middle])
+    one = np.nan_to_num(np.asarray(plane).reshape(shape[0], shape[1]))
+    for _ in frequency:
+        yield one
 
 
 def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> float:

@@ -217,13 +217,13 @@ def _clean(
         nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
     report = report or {}
-    after = measure.plane_statistics(ctx, f"{target.imagename}.residual")
+    after = measure.largest(ctx, f"{target.imagename}.residual")
     stop = int(report.get("stopcode", 0))
-    health = imaging.clean_health(dirty.peak, after.peak, stop)
+    health = imaging.clean_health(dirty.peak, after, stop)
     return Attempt(
         gain=gain, cyclefactor=cyclefactor, nsigma=nsigma, niter=niter, masking=masking, stop_code=stop,
         iterations=int(report.get("iterdone", 0)), major_cycles=int(report.get("nmajordone", 0)),
-        residual_peak=after.peak, threshold_jy=threshold, diverged=health.diverged, reason=health.reason,
+        residual_peak=after, threshold_jy=threshold, diverged=health.diverged, reason=health.reason,
     )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
                 f"{image.numbers.velocity_km_s[image.numbers.peak_pixel[2]]:.0f} km/s",
                 "Noise of line-free channels": f"{1e3 * image.numbers.rms:.2f} mJy/beam",
             })  # fmt: skip
-        items = _pictures(image)
+        items = _pictures(ctx, image)
         page.plots(
             draw_image, items, caption=lambda i: i.caption,
             tags=lambda i: {**_tags(i.image), "type": i.kind}, name="image",
@@ -204,14 +204,15 @@ class Shown:
     caption: str
     unit: str = "Jy/beam"
     diverging: bool = False
-    mask: str = ""
+    outline: Any = None
     limits: tuple[float, float] | None = None
-    scale: float = 1.0
 
 
-def _pictures(image: MadeImage) -> list[Shown]:
+def _pictures(ctx: Any, image: MadeImage) -> list[Shown]:
     files, moments = image.files, image.moments
-    mask = files.get("mask", "")
+    outline = None
+    if "mask" in files:
+        outline = np.fmax.reduce(list(planes(ctx, files["mask"], masked=False))).T > 0.5
     n = image.numbers
     cube = image.target.specmode == "cube"
     flat = ", peak over channels" if cube else ""
@@ -228,11 +229,11 @@ def _pictures(image: MadeImage) -> list[Shown]:
         )  # fmt: skip
     found.append(
         Shown(image=image, kind="image", file=moments.get("mom8") or files["image"], caption=f"Image{flat}; outlined is the mask",
-              mask=mask)
+              outline=outline)
     )  # fmt: skip
     if "residual" in files:
         found.append(
-            Shown(image=image, kind="residual", file=files["residual"], diverging=True, mask=mask,
+            Shown(image=image, kind="residual", file=files["residual"], diverging=True, outline=outline,
                   caption="Residual" + (", channel of the peak" if cube else ""))
         )  # fmt: skip
     return found
@@ -244,13 +245,10 @@ def draw_image(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
 
     channel = item.image.numbers.peak_pixel[2] if item.kind == "residual" else 0
     data = _plane(ctx, item.file, channel)
-    outline = None
-    if item.mask:
-        outline = np.fmax.reduce([np.nan_to_num(p) for p in planes(ctx, item.mask)]).T
     beam = item.image.numbers.beam
     stats = plots.image_panel(
         path, data.T, frame=sky_frame(ctx, item.file), beam=beam, unit=item.unit, title=item.image.target.field,
-        subtitle=item.kind, contours=outline, colour_map="diverging" if item.diverging else "sequential",
+        subtitle=item.kind, contours=item.outline, colour_map="diverging" if item.diverging else "sequential",
         limits=item.limits if item.kind == "moment 1" else None,
     )  # fmt: skip
     return {"Peak": f"{stats['peak']:.4g} {item.unit}", "Minimum": f"{stats['minimum']:.4g}", "Rms": f"{stats['rms']:.3g}"}

@@ -1,0 +1,95 @@
+"""Scorers of the VLA's own stages, with good and with bad numbers."""
+
+from __future__ import annotations
+
+import pytest
+from pl_hif.flags import FlagCounts
+from pl_hifv.qa import scores
+from pl_hifv.stages.exportdata import Exported, ExportdataResult
+from pl_hifv.stages.flagdata import FlagdataResult, MsFlags
+from pl_hifv.stages.importdata import ImportdataResult, IntentSource
+from pl_hifv.stages.priorcals import Prior, PriorcalsResult
+from pl_hifv.stages.vlasetjy import ModelFlux, StandardField, VlasetjyResult
+from pl_kernel.qa import combine
+
+
+def count(name: str, flagged: float) -> FlagCounts:
+    return FlagCounts(name=name, flagged=flagged, total=100.0, by={"spw": {"0": (flagged, 100.0)}})
+
+
+def flagged(*counts: FlagCounts, line: bool = True) -> float | None:
+    one = MsFlags(vis="a.ms", counts=counts, commands={}, line_spws=("0",) if line else ())
+    return combine(scores.deterministic_flags(FlagdataResult(sets=(one,))))
+
+
+def test_planned_flags_cost_nothing() -> None:
+    assert flagged(count("before", 0.0), count("clip", 0.0), count("autocorr", 10.0), count("edgespw", 20.0)) == 1.0
+
+
+def test_lost_data_cost_their_share_of_sixty_percent() -> None:
+    # 18 of the 90 cross-correlations are gone: 1 − 0.2/0.6.
+    assert flagged(count("before", 0.0), count("autocorr", 10.0), count("quack", 28.0)) == pytest.approx(2 / 3)
+
+
+def test_data_that_came_flagged_count_as_lost() -> None:
+    assert flagged(count("before", 60.0)) == 0.0
+
+
+@pytest.mark.parametrize(("line", "zeros", "expected"), [(True, 2.0, 0.3), (False, 2.0, 1 - 0.02 / 0.6), (False, 6.0, 0.3)])
+def test_zeros(line: bool, zeros: float, expected: float) -> None:
+    assert flagged(count("before", 0.0), count("clip", zeros), line=line) == pytest.approx(expected)
+
+
+def test_doubtful_intents_are_a_warning_and_none_are_an_error() -> None:
+    def score(source: str, doubts: tuple[str, ...] = ()) -> float | None:
+        result = ImportdataResult(
+            imported=(), intents=(IntentSource(vis="a.ms", source=source, doubts=doubts),), spws=(), missing_scans={}
+        )
+        return combine(scores.imported(result))
+
+    assert score("data") == 1.0 and score("inferred") == 0.95
+    assert score("inferred", ("No standard.",)) == 0.6 and score("none") == 0.0
+
+
+def standard(fraction: float) -> StandardField:
+    return StandardField(vis="a.ms", field="f", calibrator="3C286", flagged_fraction=fraction, offset_arcsec=0.0)
+
+
+def model() -> ModelFlux:
+    return ModelFlux(
+        vis="a.ms", field="f", spw=0, band="L", frequency_hz=1.4e9, calibrator="3C286", model="3C286_L.im",
+        stokes_jy=(15.0, 0.0, 0.0, 0.0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "expected", "fraction", "score"), [(1, 1, 0.2, 1.0), (1, 2, 0.2, 0.5), (0, 1, 0.2, 0.0), (1, 1, 0.999, 0.0)]
+)
+def test_standard_calibrators(models: int, expected: int, fraction: float, score: float) -> None:
+    result = VlasetjyResult(fluxes=(model(),) * models, standards=(standard(fraction),), standard="x", expected=expected)
+    assert combine(scores.standards_present(result)) == score
+
+
+def test_no_standard_scores_zero() -> None:
+    assert combine(scores.standards_present(VlasetjyResult(fluxes=(), standards=(), standard="x", expected=0))) == 0.0
+
+
+def test_missing_priors() -> None:
+    made = Prior(vis="a.ms", kind="opac", caltable="t", expected=True)
+    lost = Prior(vis="a.ms", kind="gceff", expected=True, reason="CASA wrote no table")
+    skipped = Prior(vis="a.ms", kind="rq", reason="too old")
+    assert scores.priors_made(PriorcalsResult(priors=(made, skipped))).score == 1.0
+    assert scores.priors_made(PriorcalsResult(priors=(made, lost))).score == 0.5
+    assert scores.priors_made(PriorcalsResult(priors=(skipped,))).score is None
+
+
+def test_missing_products() -> None:
+    one = Exported(kind="fits", name="a.fits", source="a", size_bytes=10)
+    empty = Exported(kind="fits", name="b.fits", source="b", size_bytes=0)
+
+    def score(*made: Exported, expected: int) -> float | None:
+        return combine(scores.products_written(ExportdataResult(products=made, expected={"fits": expected}, manifest="m")))
+
+    assert score(one, expected=1) == 1.0
+    assert score(one, empty, expected=2) == 0.5
+    assert score(expected=0) == 0.0
