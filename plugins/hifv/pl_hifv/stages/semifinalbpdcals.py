@@ -8,7 +8,7 @@ from pl_hif import solve
 from pl_hifv import calibrators, solves
 from pl_hifv.calibrators import BandSelection, BandState, MsState
 from pl_hifv.solves import BandSolutions
-from pl_hifv.stages.testbpdcals import failed, need_calibrators
+from pl_hifv.stages.testbpdcals import failed, need_calibrators, need_one
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import ItemFailure
@@ -75,6 +75,7 @@ class SemiFinalBPdcals(Stage[SemiFinalBPdcalsInputs, SemiFinalBPdcalsResult]):
                 applied[f"{ms.name} {band.band}"] = solves.apply(
                     after, ms, band.spws, band.calibrator_fields, band.calibrator_scans, flagbackup=True
                 )
+        need_one(bands, failures)
         return SemiFinalBPdcalsResult(
             bands=tuple(bands), antennas=antennas, refants=refants, applied=applied, failures=tuple(failures)
         )

@@ -20,7 +20,7 @@ from pl_hifv.heuristics.solint import (
     short_interval,
     spelled,
 )
-from pl_hifv.stages.testbpdcals import failed, need_calibrators
+from pl_hifv.stages.testbpdcals import failed, need_calibrators, need_one
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import ItemFailure
@@ -111,6 +111,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
                 bands.append(found)
                 state = state.with_band(_remembered(state.band(band.band), found))
             changed.append(attrs.evolve(state, calibrators_path=made[ms.name]))
+        need_one(bands, failures)
         return SolintResult(
             bands=tuple(bands), copies=made, failures=tuple(failures), effects=(calibrators.remember(ctx, changed),)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -127,6 +128,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
                 )
             refants[ms.name] = tuple(r for r in refants[ms.name] if r not in rejected)
             changed.append(attrs.evolve(state, ignored_refants=rejected))
+        need_one(bands, failures)
         return TestBPdcalsResult(
             bands=tuple(bands), antennas=antennas, refants=refants, failures=tuple(failures),
             effects=(calibrators.remember(ctx, changed),),
@@ -219,6 +221,12 @@ def need_calibrators(ms: MeasurementSet) -> None:
             f"No scan of {ms.name} has the intent BANDPASS or AMPLITUDE, which its calibration begins with;"
             " name a field for it with --intent \"BANDPASS=NAME\" when importing."
         )
+
+
+def need_one(bands: Sequence[object], failures: Sequence[ItemFailure]) -> None:
+    """Raise a PlError when not a single band could be calibrated: there is nothing to go on with."""
+    if not bands and failures:
+        raise PlError(f"No band could be calibrated; {failures[0].item}: {failures[0].reason}")
 
 
 def failed(ctx: StageContext, ms: MeasurementSet, band: BandSelection, error: Exception) -> ItemFailure:

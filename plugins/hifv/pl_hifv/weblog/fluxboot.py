@@ -1,0 +1,176 @@
+"""Page of hifv_fluxboot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hifv.qa.bpdcals import SpwNames
+from pl_hifv.solves import correlations
+from pl_hifv.stages.fluxboot import FluxbootResult, FluxPoint
+from pl_hifv.weblog import solutions
+from pl_kernel import renderer
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class SpectrumPicture:
+    """Flux densities of the calibrators of a measurement set with their fits; frequencies in Hz, Jy."""
+
+    vis: str
+    what: str
+    field: str
+    names: tuple[str, ...]
+    frequency_hz: tuple[np.ndarray, ...]
+    flux_jy: tuple[np.ndarray, ...]
+    error_jy: tuple[np.ndarray, ...]
+    fit_hz: tuple[np.ndarray, ...]
+    fit_jy: tuple[np.ndarray, ...]
+
+
+@renderer(FluxbootResult)
+def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
+    """Spectra of the secondary calibrators, every flux density with its residual, and the gains behind them."""
+    page.section("Spectra of the calibrators", "spectra")
+    for failure in result.failures:
+        page.note(f"{failure.item}: {failure.reason}", "error")
+    for key, names in result.references.items():
+        page.text(f"{key} band: flux scale of {', '.join(names) or 'nothing'}.")
+    orders = ("Spectral index", "Curvature", "Gamma", "Delta")
+    page.table(
+        ["Measurement set", "Source", "Order", "Band", "Centre", "Flux density", "Error",
+         *(c for o in orders for c in (o, f"{o} error")), "Why this order"],
+        [
+            [s.vis, s.field, s.fit.order, s.band, s.fit.reference_hz / 1e9, s.fit.flux_jy, s.fit.flux_error_jy,
+             *(v for i in range(1, 5) for v in _coefficient(s.fit, i)), s.reason]
+            for s in result.spectra
+        ],
+        caption="log S = log S₀ + α x + β x² …, x = log ν/ν₀, ν₀ at the centre of the band.",
+        units={"Centre": "GHz", "Flux density": "Jy", "Error": "Jy"},
+        formats={"Centre": ".3f", "Flux density": ".4f", "Error": ".4f",
+                 **{c: ".3f" for o in orders for c in (o, f"{o} error")}},
+    )  # fmt: skip
+    page.plots(
+        draw_spectrum, _pictures(result), caption=lambda i: f"{i.field or i.vis}: {i.what}",
+        tags=lambda i: {"vis": i.vis, "field": i.field, "type": i.what}, name="spectra", size="large",
+    )  # fmt: skip
+    _points(page, ctx, result)
+    _gains(page, ctx, result)
+
+
+def _coefficient(fit: Any, power: int) -> tuple[float | None, float | None]:
+    return (fit.coefficients[power], fit.error(power)) if power <= fit.order else (None, None)
+
+
+def _points(page: Any, ctx: Any, result: FluxbootResult) -> None:
+    spws = SpwNames(ctx.context)
+    page.section("Flux densities by window", "points")
+    page.table(
+        ["Measurement set", "Source", "Band", "Spw", "Frequency", "Data", "Error", "Fit", "Residual", "Solutions"],
+        [
+            [p.vis, p.field, p.band, spws(p.vis, [p.spw])[0], p.frequency_hz / 1e9, p.flux_jy, p.error_jy, p.fitted_jy,
+             100 * p.residual, p.solutions]
+            for p in result.points
+        ],
+        units={"Frequency": "GHz", "Data": "Jy", "Error": "Jy", "Fit": "Jy", "Residual": "%"},
+        formats={"Frequency": ".3f", "Data": ".4f", "Error": ".4f", "Fit": ".4f", "Residual": ".2f"},
+        filters=("source", "spw"),
+    )  # fmt: skip
+
+
+def _gains(page: Any, ctx: Any, result: FluxbootResult) -> None:
+    page.section("Amplitudes of the calibrators", "gains", level="detail")
+    items = []
+    for table in result.tables:
+        spws = sorted({s.spw for s in table.stats})
+        if not spws:
+            continue
+        ms = ctx.context.measurement_set(table.vis)
+        found = solutions.windows(ctx, table.path, spws)
+        band = ms.spw(spws[0]).band
+        items += solutions.against_time(ms, band, found, correlations(ms, spws), "gains for the flux densities")
+    solutions.add_antennas(page, items, "fluxgains", "Gains against time")
+    outliers = [(vis, g) for vis, gains in result.flagged_gains.items() for g in gains]
+    if outliers:
+        names = SpwNames(ctx.context)
+        page.table(
+            ["Measurement set", "Antenna", "Spw", "Receptor", "Scan", "Gain / mean"],
+            [[vis, g.antenna, names(vis, [g.spw])[0], g.pol, g.scan, g.amplitude] for vis, g in outliers],
+            caption="Times flagged in the copy of the calibrators, because the gain is more than 10 % off its mean.",
+            filters=("antenna", "spw", "scan"), formats={"Gain / mean": ".3f"},
+        )  # fmt: skip
+
+
+def _pictures(result: FluxbootResult) -> list[SpectrumPicture]:
+    items = []
+    for vis in dict.fromkeys(p.vis for p in result.points):
+        names = list(dict.fromkeys(p.field for p in result.points if p.vis == vis))
+        by_name = {n: [p for p in result.points if p.vis == vis and p.field == n] for n in names}
+        items.append(_picture(result, vis, "flux densities and fits", by_name))
+        for name, points in by_name.items():
+            items.append(_picture(result, vis, "residuals", {name: points}, name))
+    return items
+
+
+def _picture(
+    result: FluxbootResult, vis: str, what: str, by_name: dict[str, list[FluxPoint]], field: str = ""
+) -> SpectrumPicture:
+    fits = {}
+    for name, points in by_name.items():
+        fit = next(s.fit for s in result.spectra if s.vis == vis and s.field == name)
+        low, high = min(p.frequency_hz for p in points), max(p.frequency_hz for p in points)
+        x = np.geomspace(low, high * (1 + 1e-9), 50)
+        fits[name] = (x, fit.at(x))
+    return SpectrumPicture(
+        vis=vis, what=what, field=field, names=tuple(by_name),
+        frequency_hz=tuple(np.array([p.frequency_hz for p in v]) for v in by_name.values()),
+        flux_jy=tuple(
+            np.array([100 * p.residual if what == "residuals" else p.flux_jy for p in v]) for v in by_name.values()
+        ),
+        error_jy=tuple(
+            np.array([100 * p.error_jy / p.flux_jy if what == "residuals" else p.error_jy for p in v])
+            for v in by_name.values()
+        ),
+        fit_hz=tuple(x for x, _ in fits.values()), fit_jy=tuple(y for _, y in fits.values()),
+    )  # fmt: skip
+
+
+def draw_spectrum(ctx: Any, item: SpectrumPicture, path: Path) -> None:
+    """Flux densities with errors against frequency, both logarithmic, and the fits; or residuals in percent."""
+    from pl_kernel.weblog import plots
+
+    palette = plots.colours(len(item.names))
+    with plots.figure(path, 7.2, 4.4) as fig:
+        ax = fig.subplots()
+        for i, name in enumerate(item.names):
+            ax.errorbar(
+                item.frequency_hz[i] / 1e9, item.flux_jy[i], yerr=item.error_jy[i], fmt="o", markersize=4,
+                color=palette[i], capsize=2, label=name,
+            )  # fmt: skip
+            if item.what != "residuals":
+                ax.plot(item.fit_hz[i] / 1e9, item.fit_jy[i], color=palette[i])
+        ax.set_xlabel("Frequency (GHz)")
+        if item.what == "residuals":
+            ax.axhline(0, color=plots.MUTED, linewidth=0.8)
+            ax.set_ylabel("(data - fit) / data (%)")
+        else:
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            _plain_ticks(ax)
+            ax.set_ylabel("Flux density (Jy)")
+        ax.legend()
+        ax.set_title(f"{item.field or item.vis}: {item.what}")
+
+
+def _plain_ticks(ax: Any) -> None:
+    """Readable numbers on logarithmic axes that span less than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        if high / low < 12:
+            axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)))
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,241 @@
+"""Pictures that the pages of all calibration stages share: solutions of one antenna, calibrated visibilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from pl_hif.solve import Solutions, read_solutions
+from pl_hif.visibilities import pieces
+from pl_kernel.ms.model import MeasurementSet
+
+_MOST_ROWS = 20_000
+"""Rows per window that an overview of calibrated data is made from; more only thicken the cloud."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class AntennaPicture:
+    """Solutions of one antenna: ``x`` are Hz or MJD seconds (n,), ``gain`` and ``flag`` (receptors, n)."""
+
+    vis: str
+    band: str
+    antenna: str
+    what: str
+    against: str
+    x: np.ndarray
+    gain: np.ndarray
+    flag: np.ndarray
+    labels: tuple[str, ...]
+    spw: str = ""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DelayPicture:
+    """Delays of all antennas and windows of a band in ns, (antennas, columns)."""
+
+    vis: str
+    band: str
+    antennas: tuple[str, ...]
+    columns: tuple[str, ...]
+    delay_ns: np.ndarray
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CalibratedPicture:
+    """Calibrated amplitude of a field against frequency, one point per baseline, channel and correlation."""
+
+    vis: str
+    band: str
+    field: str
+    frequency_hz: np.ndarray
+    amplitude: np.ndarray
+    antenna: np.ndarray
+    antennas: tuple[str, ...]
+    spw: str = ""
+
+
+# ---- collecting ----------------------------------------------------------------------------------------------------
+
+
+def windows(ctx: Any, path: str, spws: Iterable[int]) -> dict[int, Solutions]:
+    """Solutions of a table by window, without windows that have none; nothing when there is no table."""
+    if not Path(path).is_dir():
+        return {}
+    found = {int(s): read_solutions(ctx, path, int(s)) for s in spws}
+    return {s: solutions for s, solutions in found.items() if solutions.rows}
+
+
+def against_frequency(
+    ms: MeasurementSet, band: str, found: dict[int, Solutions], labels: Sequence[str], what: str, spw: str = ""
+) -> Iterator[AntennaPicture]:
+    """One picture per antenna, all windows side by side."""
+    for antenna in ms.antennas:
+        x, gain, flag = [], [], []
+        for window, s in found.items():
+            for row in np.flatnonzero(s.antenna == antenna.id):
+                channels = s.gain.shape[1]
+                frequency = s.frequency_hz[window]
+                if len(frequency) != channels:  # averaged channels
+                    frequency = np.linspace(frequency[0], frequency[-1], channels)
+                x.append(frequency)
+                gain.append(s.gain[:, :, row])
+                flag.append(s.flag[:, :, row])
+        if x:
+            yield AntennaPicture(
+                vis=ms.name, band=band, antenna=antenna.name, what=what, against="frequency", x=np.concatenate(x),
+                gain=np.concatenate(gain, axis=1), flag=np.concatenate(flag, axis=1), labels=tuple(labels), spw=spw,
+            )  # fmt: skip
+
+
+def against_time(
+    ms: MeasurementSet, band: str, found: dict[int, Solutions], labels: Sequence[str], what: str, spw: str = ""
+) -> Iterator[AntennaPicture]:
+    """One picture per antenna, all windows together."""
+    for antenna in ms.antennas:
+        parts = [(s, np.flatnonzero(s.antenna == antenna.id)) for s in found.values()]
+        parts = [(s, rows) for s, rows in parts if rows.size]
+        if parts:
+            yield AntennaPicture(
+                vis=ms.name, band=band, antenna=antenna.name, what=what, against="time",
+                x=np.concatenate([s.time_s[rows] for s, rows in parts]),
+                gain=np.concatenate([s.gain[:, 0, rows] for s, rows in parts], axis=1),
+                flag=np.concatenate([s.flag[:, 0, rows] for s, rows in parts], axis=1), labels=tuple(labels), spw=spw,
+            )  # fmt: skip
+
+
+def delays(ms: MeasurementSet, band: str, found: dict[int, Solutions], labels: Sequence[str]) -> DelayPicture:
+    """All delays of a band."""
+    columns = tuple(f"{spw} {label}" for spw in found for label in labels)
+    values = np.full((len(ms.antennas), len(columns)), np.nan)
+    place = {a.id: i for i, a in enumerate(ms.antennas)}
+    for k, s in enumerate(found.values()):
+        for row in range(s.rows):
+            for pol in range(min(s.gain.shape[0], len(labels))):
+                if not s.flag[pol, 0, row] and int(s.antenna[row]) in place:
+                    values[place[int(s.antenna[row])], k * len(labels) + pol] = float(np.real(s.gain[pol, 0, row]))
+    return DelayPicture(vis=ms.name, band=band, antennas=ms.antenna_names, columns=columns, delay_ns=values)
+
+
+def calibrated(
+    ctx: Any, ms: MeasurementSet, band: str, fields: Iterable[int], spws: Sequence[int], scans: Iterable[int],
+    spw: str = "",
+) -> Iterator[CalibratedPicture]:  # fmt: skip
+    """Corrected data of each field, vector-averaged in time per baseline; parallel hands only."""
+    scans = tuple(scans)
+    for field in fields:
+        frequency, amplitude, antenna = [], [], []
+        for window in spws:
+            total, count, rows = _averaged(ctx, ms, field, window, scans)
+            if total is None:
+                continue
+            good = count > 0
+            mean = np.abs(np.divide(total, count, out=np.zeros_like(total), where=good))
+            pairs, _, channels = np.nonzero(good)
+            frequency.append(ms.spw(window).centres_hz[channels])
+            amplitude.append(mean[good])
+            antenna.append(rows[pairs])
+        if frequency:
+            yield CalibratedPicture(
+                vis=ms.name, band=band, field=ms.field(field).name, frequency_hz=np.concatenate(frequency),
+                amplitude=np.concatenate(amplitude), antenna=np.concatenate(antenna), antennas=ms.antenna_names,
+                spw=spw,
+            )  # fmt: skip
+
+
+def _averaged(
+    ctx: Any, ms: MeasurementSet, field: int, spw: int, scans: Sequence[int]
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Sum (pairs, hands, channels) and count of good samples, and the place of antenna 2 of each pair."""
+    place = {a.id: i for i, a in enumerate(ms.antennas)}
+    number = len(place)
+    total = count = None
+    seen = 0
+    hands = [i for i, c in enumerate(ms.polarization_of(ms.spw(spw).id).correlations) if c in ("RR", "LL", "XX", "YY")]
+    for piece in pieces(ctx, ms, ["CORRECTED_DATA", "FLAG", "ANTENNA1", "ANTENNA2"], [field], [spw], scans):
+        data = piece.columns["CORRECTED_DATA"][hands]
+        good = ~piece.columns["FLAG"][hands]
+        pair = np.array(
+            [
+                place[int(a)] * number + place[int(b)]
+                for a, b in zip(piece.columns["ANTENNA1"], piece.columns["ANTENNA2"], strict=True)
+            ]
+        )
+        if total is None:
+            total = np.zeros((number * number, len(hands), data.shape[1]), complex)
+            count = np.zeros(total.shape, int)
+        np.add.at(total, pair, np.where(good, data, 0).transpose(2, 0, 1))
+        np.add.at(count, pair, good.transpose(2, 0, 1))
+        seen += len(pair)
+        if seen >= _MOST_ROWS:
+            break
+    return total, count if count is not None else np.zeros(0), np.tile(np.arange(number), number)
+
+
+# ---- drawing -------------------------------------------------------------------------------------------------------
+
+
+def draw_antenna(ctx: Any, item: AntennaPicture, path: Path) -> None:
+    """Amplitude and phase of the solutions of one antenna."""
+    from pl_kernel.weblog import plots
+
+    draw = plots.amp_phase_vs_frequency if item.against == "frequency" else plots.amp_phase_vs_time
+    draw(
+        path, item.x, item.gain, flags=item.flag, labels=item.labels[: len(item.gain)],
+        title=f"{item.antenna}: {item.what}", subtitle=f"{item.vis}, {item.band} band" + _spw(item.spw),
+    )  # fmt: skip
+
+
+def draw_delays(ctx: Any, item: DelayPicture, path: Path) -> None:
+    """Delays by antenna, window and receptor."""
+    from pl_kernel.weblog import plots
+
+    plots.matrix(
+        path, item.delay_ns, item.antennas, item.columns, label="Delay (ns)", row_title="Antenna",
+        column_title="Spectral window, hand", title="Delays", subtitle=f"{item.vis}, {item.band} band", write=".1f",
+    )  # fmt: skip
+
+
+def draw_calibrated(ctx: Any, item: CalibratedPicture, path: Path) -> None:
+    """Calibrated amplitude against frequency, coloured by the second antenna."""
+    from pl_kernel.weblog import plots
+
+    plots.scatter(
+        path, item.frequency_hz / 1e9, item.amplitude, categories=item.antenna, labels=item.antennas,
+        xlabel="Frequency", xunit="GHz", ylabel="Calibrated amplitude", title=item.field,
+        subtitle=f"{item.vis}, {item.band} band{_spw(item.spw)}; averaged in time, colour: second antenna",
+    )  # fmt: skip
+
+
+def _spw(name: str) -> str:
+    return f", spw {name}" if name else ""
+
+
+# ---- adding to a page ----------------------------------------------------------------------------------------------
+
+
+def add_antennas(page: Any, items: Iterable[AntennaPicture], name: str, title: str) -> None:
+    """Add one picture per antenna, with the tags that links of scores look for."""
+    page.plots(
+        draw_antenna, list(items), caption=lambda i: f"{i.antenna}, {i.band} band{_spw(i.spw)}: {i.what}",
+        tags=lambda i: {"vis": i.vis, "band": i.band, "antenna": i.antenna, "spw": i.spw}, name=name, title=title,
+    )  # fmt: skip
+
+
+def add_delays(page: Any, items: Iterable[DelayPicture]) -> None:
+    """Add the delays of each band."""
+    page.plots(
+        draw_delays, list(items), caption=lambda i: f"Delays of {i.band} band in ns, {i.vis}",
+        tags=lambda i: {"vis": i.vis, "band": i.band, "type": "delay"}, name="delays", size="large",
+    )  # fmt: skip
+
+
+def add_calibrated(page: Any, items: Iterable[CalibratedPicture]) -> None:
+    """Add calibrated amplitudes of each field."""
+    page.plots(
+        draw_calibrated, list(items), caption=lambda i: f"{i.field}, {i.band} band{_spw(i.spw)}: calibrated amplitude",
+        tags=lambda i: {"vis": i.vis, "band": i.band, "field": i.field, "spw": i.spw}, name="calibrated", size="large",
+    )  # fmt: skip
