@@ -219,7 +219,7 @@ def draw_points(
 
 
 def _draw_counts(ax: Any, x: FloatArray, y: FloatArray, kinds: Array, palette: Sequence[Any]) -> None:
-    nx, ny = 520, 260
+    nx, ny = (300, 150) if x.size < 200_000 else (520, 260)  # a lone point in a sparse plot must not be a speck
     x0, x1 = _padded(float(x.min()), float(x.max()), 0.02)
     y0, y1 = _padded(float(y.min()), float(y.max()), 0.04)
     column = np.minimum(((x - x0) * (nx / (x1 - x0))).astype(np.int64), nx - 1)
