@@ -34,8 +34,8 @@ def best_type(
 class Coverage:
     """Observed channels of one field and window in one measurement set, and their centres in the image's frame.
 
-    ``first_hz`` and ``last_hz`` are the centres of the first and last observed channel in ``frame``; in between the frequency is
-    linear in the channel number.
+    ``first_hz`` and ``last_hz`` are the centres of the first and last observed channel in ``frame``; in between the
+    frequency is linear in the channel number.
     """
 
     vis: str
@@ -77,7 +77,9 @@ class CubeGrid:
         return self.start_hz + self.width_hz * np.arange(self.nchan)
 
 
-def coverage(ctx: StageContext, ms: MeasurementSet, field: Field, window: SpectralWindow, frame: str = "LSRK") -> Coverage:
+def coverage(
+    ctx: StageContext, ms: MeasurementSet, field: Field, window: SpectralWindow, frame: str = "LSRK"
+) -> Coverage:
     """See which channels of a field hold data, and where they lie in the frame.
 
     Raises DataError when everything is flagged.
@@ -118,8 +120,8 @@ def _converted(
 def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:
     """The grid of a cube: all channels that every measurement set observed.
 
-    Data that already are in the frame of the image keep their channels. Others move in frequency during the observation: one and a half
-    channels at each end are left out (reference pipeline, 2026).
+    Data that already are in the frame of the image keep their channels. Others move in frequency during the
+    observation: one and a half channels at each end are left out (reference pipeline, 2026).
     """
     low = max(min(c.first_hz, c.last_hz) for c in found)
     high = min(max(c.first_hz, c.last_hz) for c in found)
@@ -128,7 +130,7 @@ def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:
         raise DataError("The measurement sets have no frequency in common: no cube can be made of them.")
     shifted = any(c.shifted for c in found) or len(found) > 1
     margin = 1.5 * width if shifted else 0.0
-    count = int(math.floor((high - low - 2 * margin) / width + 1e-6)) + 1
+    count = math.floor((high - low - 2 * margin) / width + 1e-6) + 1
     if count < 1:
         raise DataError("The window is too narrow for a cube.")
     return CubeGrid(
@@ -177,7 +179,9 @@ def selections(
     return tuple(found)
 
 
-def beam_arcsec(ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int], robust: float) -> float:
+def beam_arcsec(
+    ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int], robust: float
+) -> float:
     """Estimated minor axis of the synthesized beam, at the highest frequency of the windows."""
     virtual = VirtualSpws.of(ctx.context.measurement_sets)
     best = math.inf

@@ -159,7 +159,8 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, expected_rms=expected_noise(ctx, target), channel_rms=noises if shape[3] > 1 else (), channel_peak=peaks if shape[3] > 1 else (),
+        mask_pixels=mask_pixels, expected_rms=expected_noise(ctx, target), channel_rms=noises if shape[3] > 1 else (),
+        channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
         line_velocity_km_s=_span(velocity, loud),
     )  # fmt: skip
@@ -182,8 +183,8 @@ def _responses(ctx: Any, path: str, frequency: list[float]) -> Iterator[np.ndarr
 def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> float:
     """Noise of an image with natural weights, from the scatter of its visibilities; 0 when it cannot be told.
 
-    Differences of neighbouring channels hold no source. With σ the scatter of the real part of one visibility and N the number of
-    unflagged visibilities (both hands) per image plane, the noise is σ/√N.
+    Differences of neighbouring channels hold no source. With σ the scatter of the real part of one visibility and N
+    the number of unflagged visibilities (both hands) per image plane, the noise is σ/√N.
     """
     variance: list[float] = []
     per_plane = 0.0

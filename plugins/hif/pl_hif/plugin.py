@@ -6,7 +6,9 @@ _STAGES = (
     Lazy("hif_refant", "pl_hif.stages.refant:Refant", "Rank the antennas as phase reference."),
     Lazy("hif_bandpass", "pl_hif.stages.bandpass:Bandpass", "Solve for the bandpass of every antenna."),
     Lazy("hif_gaincal", "pl_hif.stages.gaincal:Gaincal", "Solve for phases or amplitudes of the gains against time."),
-    Lazy("hif_fluxscale", "pl_hif.stages.fluxscale:Fluxscale", "Derive the flux densities of the secondary calibrators."),
+    Lazy(
+        "hif_fluxscale", "pl_hif.stages.fluxscale:Fluxscale", "Derive the flux densities of the secondary calibrators."
+    ),
     Lazy("hif_applycal", "pl_hif.stages.applycal:Applycal", "Apply the calibration library to the data."),
     Lazy("hif_findcont", "pl_hif.stages.findcont:Findcont", "Find the continuum channels of the targets."),
     Lazy("hif_uvcontsub", "pl_hif.stages.uvcontsub:Uvcontsub", "Subtract the continuum from the visibilities."),

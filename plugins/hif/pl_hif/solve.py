@@ -1,7 +1,7 @@
 """The solving steps that stages share: one call each, from the calibration library to a caltable that knows its rows.
 
-A solve takes its pre-applied tables from ``ctx.calibration``; what it makes is registered by the stage's effects, or, for a
-table of passage, in ``ctx.what_if(...)``.
+A solve takes its pre-applied tables from ``ctx.calibration``; what it makes is registered by the stage's effects, or,
+for a table of passage, in ``ctx.what_if(...)``.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ def read_solutions(ctx: Any, caltable: str, spw: int | None = None) -> Solutions
 class SolutionStats:
     """Solutions of one antenna, window and receptor: how many, how many flagged, how strong, how steady.
 
-    ``snr`` is the median signal-to-noise ratio of good solutions; ``amplitude`` their median, ``amplitude_rms`` the scatter
-    relative to it; ``phase_jumps`` the fraction of steps of the phase along channels or time that are outliers.
+    ``snr`` is the median signal-to-noise ratio of good solutions; ``amplitude`` their median, ``amplitude_rms`` the
+    scatter relative to it; ``phase_jumps`` the fraction of steps of the phase along channels or time that are
+    outliers.
     """
 
     antenna: str
@@ -192,7 +193,7 @@ def fields_for(ms: MeasurementSet, intent: str, purpose: str) -> tuple[Field, ..
         wanted = " or ".join(intent.split(","))
         raise PlError(
             f"No scan of {ms.name} has the intent {wanted}, which {purpose} needs;"
-            f" name a field for it with --intent \"{intent.split(',')[0]}=NAME\" when importing."
+            f' name a field for it with --intent "{intent.split(",")[0]}=NAME" when importing.'
         )
     return found
 

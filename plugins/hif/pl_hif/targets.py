@@ -82,7 +82,8 @@ class LineRegion:
 class ContinuumRecord:
     """Continuum of one field and window, for the stages after hif_findcont.
 
-    ``ranges_hz`` are LSRK (or the frame named) frequency ranges, ``channels`` the same as inclusive channel ranges by measurement set.
+    ``ranges_hz`` are LSRK (or the frame named) frequency ranges, ``channels`` the same as inclusive channel ranges by
+    measurement set.
     """
 
     field: str

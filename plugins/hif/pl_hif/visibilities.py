@@ -45,9 +45,7 @@ def pieces(
                 count = part.nrows()
                 for start in range(0, count, rows):
                     n = min(rows, count - start)
-                    yield Piece(
-                        spw=int(description.spw_id), columns={c: part.getcol(c, start, n) for c in wanted}
-                    )
+                    yield Piece(spw=int(description.spw_id), columns={c: part.getcol(c, start, n) for c in wanted})
             finally:
                 part.close()
 
@@ -62,7 +60,9 @@ def observed_channels(ctx: Any, ms: MeasurementSet, fields: Iterable[int], spw: 
     return seen
 
 
-def uv_sample(ctx: Any, ms: MeasurementSet, fields: Iterable[int], spws: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+def uv_sample(
+    ctx: Any, ms: MeasurementSet, fields: Iterable[int], spws: Iterable[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """u and v in metres (2, n) and weights (n,) of the rows that are not flagged, for the estimate of the beam."""
     uv, weights = [], []
     for piece in pieces(ctx, ms, ["UVW", "WEIGHT", "FLAG"], fields, spws):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+
 from pl_hif.flags import FlagCounts
 from pl_hif.heuristics.refant import RankedAntenna
 from pl_hif.measure import ImageNumbers
@@ -190,7 +191,12 @@ def made(rms: float, diverged: bool = False, **changes: object) -> MadeImage:
         mask_pixels=0, expected_rms=0.001,
     )  # fmt: skip
     return MadeImage(
-        target=target(**changes), name="x", files={"image": "x.image"}, numbers=numbers, dirty_peak=1.0, attempts=(attempt,)
+        target=target(**changes),
+        name="x",
+        files={"image": "x.image"},
+        numbers=numbers,
+        dirty_peak=1.0,
+        attempts=(attempt,),
     )
 
 

@@ -10,15 +10,27 @@ if TYPE_CHECKING:
 
 _STAGES = (
     Lazy("hifv_importdata", "pl_hifv.stages.importdata:Importdata", "Import VLA data and learn what each scan is for."),
-    Lazy("hifv_flagdata", "pl_hifv.stages.flagdata:Flagdata", "Flag what is known to be bad before looking at the data."),
-    Lazy("hifv_vlasetjy", "pl_hifv.stages.vlasetjy:Vlasetjy", "Set the models of the standard flux-density calibrators."),
+    Lazy(
+        "hifv_flagdata", "pl_hifv.stages.flagdata:Flagdata", "Flag what is known to be bad before looking at the data."
+    ),
+    Lazy(
+        "hifv_vlasetjy", "pl_hifv.stages.vlasetjy:Vlasetjy", "Set the models of the standard flux-density calibrators."
+    ),
     Lazy("hifv_priorcals", "pl_hifv.stages.priorcals:Priorcals", "Make the calibrations known before any solving."),
-    Lazy("hifv_testBPdcals", "pl_hifv.stages.testbpdcals:TestBPdcals", "First delays and bandpass; find bad deformatters."),
+    Lazy(
+        "hifv_testBPdcals",
+        "pl_hifv.stages.testbpdcals:TestBPdcals",
+        "First delays and bandpass; find bad deformatters.",
+    ),
     Lazy("hifv_semiFinalBPdcals", "pl_hifv.stages.semifinalbpdcals:SemiFinalBPdcals", "Delays and bandpass again."),
     Lazy("hifv_solint", "pl_hifv.stages.solint:Solint", "Choose the short and the long solution interval."),
     Lazy("hifv_fluxboot", "pl_hifv.stages.fluxboot:Fluxboot", "Derive the spectra of the secondary calibrators."),
     Lazy("hifv_finalcals", "pl_hifv.stages.finalcals:Finalcals", "Make and register the final calibration tables."),
-    Lazy("hifv_exportdata", "pl_hifv.stages.exportdata:Exportdata", "Write images, calibration, flags and scripts as products."),
+    Lazy(
+        "hifv_exportdata",
+        "pl_hifv.stages.exportdata:Exportdata",
+        "Write images, calibration, flags and scripts as products.",
+    ),
     Lazy("hifv_hanning", "pl_hifv.stages.hanning:Hanning", "Hanning-smooth the windows that need it."),
     Lazy("hifv_syspower", "pl_hifv.stages.syspower:Syspower", "Measure the compression of the receivers."),
     Lazy("hifv_checkflag", "pl_hifv.stages.checkflag:Checkflag", "Flag interference in calibrated data."),

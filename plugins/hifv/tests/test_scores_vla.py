@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from pl_hif.flags import FlagCounts
 from pl_hifv.qa import scores
-from pl_hifv.stages.exportdata import Exported, ExportdataResult
+from pl_hifv.stages.exportdata import ExportdataResult, Exported
 from pl_hifv.stages.flagdata import FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult, IntentSource
 from pl_hifv.stages.priorcals import Prior, PriorcalsResult
@@ -35,7 +36,9 @@ def test_data_that_came_flagged_count_as_lost() -> None:
     assert flagged(count("before", 60.0)) == 0.0
 
 
-@pytest.mark.parametrize(("line", "zeros", "expected"), [(True, 2.0, 0.3), (False, 2.0, 1 - 0.02 / 0.6), (False, 6.0, 0.3)])
+@pytest.mark.parametrize(
+    ("line", "zeros", "expected"), [(True, 2.0, 0.3), (False, 2.0, 1 - 0.02 / 0.6), (False, 6.0, 0.3)]
+)
 def test_zeros(line: bool, zeros: float, expected: float) -> None:
     assert flagged(count("before", 0.0), count("clip", zeros), line=line) == pytest.approx(expected)
 
@@ -63,10 +66,13 @@ def model() -> ModelFlux:
 
 
 @pytest.mark.parametrize(
-    ("models", "expected", "fraction", "score"), [(1, 1, 0.2, 1.0), (1, 2, 0.2, 0.5), (0, 1, 0.2, 0.0), (1, 1, 0.999, 0.0)]
+    ("models", "expected", "fraction", "score"),
+    [(1, 1, 0.2, 1.0), (1, 2, 0.2, 0.5), (0, 1, 0.2, 0.0), (1, 1, 0.999, 0.0)],
 )
 def test_standard_calibrators(models: int, expected: int, fraction: float, score: float) -> None:
-    result = VlasetjyResult(fluxes=(model(),) * models, standards=(standard(fraction),), standard="x", expected=expected)
+    result = VlasetjyResult(
+        fluxes=(model(),) * models, standards=(standard(fraction),), standard="x", expected=expected
+    )
     assert combine(scores.standards_present(result)) == score
 
 
@@ -88,7 +94,9 @@ def test_missing_products() -> None:
     empty = Exported(kind="fits", name="b.fits", source="b", size_bytes=0)
 
     def score(*made: Exported, expected: int) -> float | None:
-        return combine(scores.products_written(ExportdataResult(products=made, expected={"fits": expected}, manifest="m")))
+        return combine(
+            scores.products_written(ExportdataResult(products=made, expected={"fits": expected}, manifest="m"))
+        )
 
     assert score(one, expected=1) == 1.0
     assert score(one, empty, expected=2) == 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from pl_hifv.heuristics import bands, flagging, imaging, opacity
 from pl_hifv.heuristics.flagging import ScanTiming
 from pl_hifv.telescopes import STANDARDS, VLA, strength
@@ -27,7 +28,8 @@ def test_edges_as_a_selection() -> None:
 
 
 def test_quack_takes_scans_that_moved() -> None:
-    interval, scans, _ = flagging.quack([timing(1, 0, 50), timing(2, 0, 50), timing(3, 1, 50), timing(4, 1, 50, (1,))], 3.0)
+    interval, scans, _ = flagging.quack([timing(1, 0, 50), timing(2, 0, 50), timing(3, 1, 50), timing(4, 1, 50, (1,))],
+    3.0)
     assert interval == pytest.approx(4.5) and scans == (1, 3, 4)
 
 

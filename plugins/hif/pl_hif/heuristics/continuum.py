@@ -70,16 +70,20 @@ def robust_noise(values: np.ndarray) -> tuple[float, float]:
 
 
 def emission_mask(
-    cube: np.ndarray, beam_response: np.ndarray, channels: np.ndarray, beam_px: float, least_response: float = 0.3,
+    cube: np.ndarray,
+    beam_response: np.ndarray,
+    channels: np.ndarray,
+    beam_px: float,
+    least_response: float = 0.3,
     sidelobe: float = 0.0,
 ) -> tuple[np.ndarray, bool]:
     """Pixels (nx, ny) that hold emission or absorption, judged on the mean and the largest of the observed channels.
 
     ``cube`` (nx, ny, nchan), ``beam_response`` (nx, ny) the primary beam, ``channels`` indices of observed channels,
-    ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are dropped.
-    With ``sidelobe``, the level of the dirty beam's sidelobes, a region counts only if it rises above twice that part of
-    the peak: an extended source adds up its sidelobes, so once would not do.
-    Where nothing is found (the second value is False) the mask is the inner part of the primary beam.
+    ``beam_px`` the area of the synthesized beam in pixels. Regions smaller than 0.3 beams (at least 4 pixels) are
+    dropped. With ``sidelobe``, the level of the dirty beam's sidelobes, a region counts only if it rises above twice
+    that part of the peak: an extended source adds up its sidelobes, so once would not do. Where nothing is found (the
+    second value is False) the mask is the inner part of the primary beam.
     """
     allowed = np.isfinite(beam_response) & (beam_response > least_response)
     observed = cube[:, :, channels]
@@ -118,11 +122,13 @@ def find(
     Parameters
     ----------
     spectrum : (nchan,) mean over the mask; NaN or ``observed`` False for channels without data.
-    sigmas : half-width of the band of quiet channels in units of their noise; by default the reference pipeline's knob, which is wider
-        for strong lines (4.2 above peak/MAD 6 in windows of less than 750 channels, else 4.5; 2.5 and 3.2 above).
+    sigmas : half-width of the band of quiet channels in units of their noise; by default the reference pipeline's
+        knob, which is wider for strong lines (4.2 above peak/MAD 6 in windows of less than 750 channels, else 4.5; 2.5
+        and 3.2 above).
 
-    The quiet channels are the fifth of the spectrum with the lowest (or, for absorption, the highest) values whose scatter is
-    smaller. Their median and scatter, corrected for having been picked from one tail, set the thresholds: +σ and −1.15·σ.
+    The quiet channels are the fifth of the spectrum with the lowest (or, for absorption, the highest) values whose
+    scatter is smaller. Their median and scatter, corrected for having been picked from one tail, set the thresholds:
+    +σ and −1.15·σ.
     """
     values = np.asarray(spectrum, float)
     n = len(values)
@@ -142,7 +148,9 @@ def find(
     ranges = _runs(quiet)
     ranges = _tidy(ranges, n, seen)
     if not ranges:
-        return _nothing(values, mask_pixels, "no run of quiet channels is long enough", level, noise, high, low, peak_snr)
+        return _nothing(
+            values, mask_pixels, "no run of quiet channels is long enough", level, noise, high, low, peak_snr
+        )
     width = int(seen.sum())
     total = sum(b - a + 1 for a, b in ranges)
     everything = len(ranges) == 1 and total >= (ALL_CONTINUUM if n >= 75 else 0.91) * width
@@ -213,7 +221,8 @@ def _nothing(
     high: float = math.nan, low: float = math.nan, snr: float = math.nan,
 ) -> ContinuumRanges:  # fmt: skip
     return ContinuumRanges(
-        ranges=(), all_continuum=False, low_bandwidth=True, low_spread=True, spectrum=values, baseline=level, noise=noise,
+        ranges=(), all_continuum=False, low_bandwidth=True, low_spread=True, spectrum=values, baseline=level,
+        noise=noise,
         threshold_high=high, threshold_low=low, peak_snr=snr, mask_pixels=mask_pixels, reason=reason,
     )  # fmt: skip
 

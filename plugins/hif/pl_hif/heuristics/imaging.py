@@ -39,8 +39,8 @@ def beam_from_uv_arcsec(uv_m: np.ndarray, weights: np.ndarray, wavelength_m: flo
     ----------
     uv_m : (2, n) u and v in metres of unflagged visibilities; weights : (n,) their weights.
 
-    The visibilities are gridded in cells of a fiftieth of the longest baseline and weighted as Briggs does; the second moments of the
-    weighted density give the curvature of the beam at its peak, hence the Gaussian with the same core:
+    The visibilities are gridded in cells of a fiftieth of the longest baseline and weighted as Briggs does; the second
+    moments of the weighted density give the curvature of the beam at its peak, hence the Gaussian with the same core:
     FWHM = √(8 ln 2) / (2π σ_uv).
     """
     u, v = np.asarray(uv_m, float) / wavelength_m
@@ -62,7 +62,7 @@ def beam_from_uv_arcsec(uv_m: np.ndarray, weights: np.ndarray, wavelength_m: flo
 
 
 def cell_arcsec(beam_minor_arcsec: float, pixels_per_beam: float = 5.0) -> float:
-    """Pixel: the beam's minor axis divided by pixels per beam, to two significant digits (as names and headers show it)."""
+    """Pixel: the beam's minor axis divided by pixels per beam, to two significant digits."""
     if not (math.isfinite(beam_minor_arcsec) and beam_minor_arcsec > 0):
         raise ValueError("the beam's minor axis must be positive")
     return float(f"{beam_minor_arcsec / pixels_per_beam:.2g}")
@@ -70,7 +70,7 @@ def cell_arcsec(beam_minor_arcsec: float, pixels_per_beam: float = 5.0) -> float
 
 def good_size(pixels: float, smallest: int = 32) -> int:
     """The next even number with no prime factor above 5, the sizes CASA calls efficient."""
-    n = max(int(math.ceil(pixels)), smallest)
+    n = max(math.ceil(pixels), smallest)
     n += n % 2
     while True:
         rest = n
@@ -82,7 +82,9 @@ def good_size(pixels: float, smallest: int = 32) -> int:
         n += 2
 
 
-def field_of_view_arcsec(frequency_hz: float, dish_m: float, level: float | None = None, spread_arcsec: float = 0.0) -> float:
+def field_of_view_arcsec(
+    frequency_hz: float, dish_m: float, level: float | None = None, spread_arcsec: float = 0.0
+) -> float:
     """Width of the image: 1.5 times the primary beam's radius, or out to where the beam has fallen to ``level``.
 
     ``level`` uses the Gaussian of the reference pipeline, 1.1·(1.12/1.22·R)·√(−ln p/ln 2); ``spread_arcsec`` is the
@@ -153,8 +155,8 @@ class CleanHealth:
 def clean_health(dirty_peak: float, residual_peak: float, stop_code: int, peaks: Sequence[float] = ()) -> CleanHealth:
     """Decide whether clean diverged.
 
-    ``dirty_peak`` and ``residual_peak`` are the largest absolute residuals before and after; ``peaks`` those of the major cycles
-    in between. CASA's stop codes 5 and 6 are its own two criteria of divergence.
+    ``dirty_peak`` and ``residual_peak`` are the largest absolute residuals before and after; ``peaks`` those of the
+    major cycles in between. CASA's stop codes 5 and 6 are its own two criteria of divergence.
     """
     if not math.isfinite(residual_peak):
         return CleanHealth(diverged=True, reason="the residual image holds no finite number")
@@ -162,8 +164,11 @@ def clean_health(dirty_peak: float, residual_peak: float, stop_code: int, peaks:
         return CleanHealth(diverged=True, reason=f"CASA stopped for divergence (stop code {stop_code})")
     if residual_peak > 1.1 * dirty_peak > 0:
         return CleanHealth(
-            diverged=True, reason=f"the residual peak ({residual_peak:.3g}) is above that of the dirty image ({dirty_peak:.3g})"
+            diverged=True,
+            reason=f"the residual peak ({residual_peak:.3g}) is above that of the dirty image ({dirty_peak:.3g})",
         )
     if len(peaks) > 2 and peaks[-1] > 2 * min(peaks):
-        return CleanHealth(diverged=True, reason=f"the residual peak grew again from {min(peaks):.3g} to {peaks[-1]:.3g}")
+        return CleanHealth(
+            diverged=True, reason=f"the residual peak grew again from {min(peaks):.3g} to {peaks[-1]:.3g}"
+        )
     return CleanHealth(diverged=False, reason="the residual peak fell")

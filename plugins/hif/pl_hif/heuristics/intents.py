@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import attrs
 
 MATCH_RADIUS_RAD = 60 * 2.0e-5
-"""A field this near to a standard calibrator is that calibrator (0.0012 rad, about 4 arcmin; reference pipeline, 2026)."""
+"""A field this near to a standard calibrator is that calibrator (0.0012 rad, about 4 arcmin; reference pipeline, 2026).
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ class ScanFacts:
 
 @attrs.frozen(kw_only=True)
 class StandardFacts:
-    """A standard calibrator: J2000 direction in radians; ``strength`` orders them, larger is better for the bandpass."""
+    """A standard calibrator: J2000 direction in radians; ``strength`` orders them, stronger is better."""
 
     name: str
     ra_rad: float
@@ -64,10 +65,12 @@ def infer(
     1. A field within `MATCH_RADIUS_RAD` of a standard calibrator is AMPLITUDE.
     2. The strongest standard calibrator is BANDPASS too (the one with the longest time among equals).
     3. A field observed at least twice, whose scans stand directly before or after those of other fields that are not
-       standard calibrators, and whose scans are on average less than half as long as those, is PHASE: phase calibrators
-       are bright, and observers spend their time on targets. A standard calibrator that alternates in this way is PHASE too.
+       standard calibrators, and whose scans are on average less than half as long as those, is PHASE: phase
+       calibrators are bright, and observers spend their time on targets. A standard calibrator that alternates in this
+       way is PHASE too.
     4. What is left is TARGET.
-    5. Without a phase calibrator the standard calibrator nearest to each target in the sky serves as PHASE, if there is one.
+    5. Without a phase calibrator the standard calibrator nearest to each target in the sky serves as PHASE, if there
+       is one.
 
     Returns the decisions, in the order of field ids, and sentences about what is doubtful.
     """
@@ -76,7 +79,8 @@ def infer(
     standard_of = {f.id: _standard_at(f, standards) for f in observed}
     time_on = {f.id: sum(s.end_s - s.start_s for s in scans if s.field == f.id) for f in observed}
     flux = [f for f in observed if standard_of[f.id] is not None]
-    bandpass = max(flux, key=lambda f: (standard_of[f.id].strength, time_on[f.id]), default=None)  # type: ignore[union-attr]
+    bandpass = max(flux, key=lambda f: (standard_of[f.id].strength, time_on[f.id]),
+    default=None)  # type: ignore[union-attr]
     doubts: list[str] = []
     decisions: dict[int, IntentDecision] = {}
     phase_of = {f.id: _alternation(f, order, observed, {i for i, s in standard_of.items() if s}) for f in observed}
@@ -97,20 +101,27 @@ def infer(
         if not intents:
             intents.append("TARGET")
             longest = time_on[f.id] / 60
-            why.append(f"it is no standard calibrator and does not alternate with another field ({longest:.0f} min on it)")
+            why.append(
+                f"it is no standard calibrator and does not alternate with another field ({longest:.0f} min on it)"
+            )
         decisions[f.id] = IntentDecision(
             field=f.id, field_name=f.name, intents=tuple(intents), reason=_sentence(why),
             calibrator=standard.name if standard else "",
         )  # fmt: skip
     if not flux:
-        doubts.append("No field lies at the position of a standard flux-density calibrator: the flux scale would be arbitrary.")
+        doubts.append(
+            "No field lies at the position of a standard flux-density calibrator: the flux scale would be arbitrary."
+        )
     targets = [f for f in observed if decisions[f.id].intents == ("TARGET",)]
     if not any("PHASE" in d.intents for d in decisions.values()) and flux and targets:
-        nearest = min(flux, key=lambda c: min(separation_rad(c.ra_rad, c.dec_rad, t.ra_rad, t.dec_rad) for t in targets))
+        nearest = min(
+            flux, key=lambda c: min(separation_rad(c.ra_rad, c.dec_rad, t.ra_rad, t.dec_rad) for t in targets)
+        )
         old = decisions[nearest.id]
         decisions[nearest.id] = attrs.evolve(
             old, intents=(*old.intents, "PHASE"),
-            reason=old.reason.rstrip(".") + "; no field alternates with the target, so it has to serve for the phases as well.",
+            reason=old.reason.rstrip(".") + "; no field alternates with the target, so it has to serve for the "
+                "phases as well.",
         )  # fmt: skip
         doubts.append(f"No field alternates with a target: {nearest.name} serves as phase calibrator.")
     if not targets:

@@ -42,9 +42,9 @@ def rank(
     -------
     The ranked antennas, and sentences about those that were left out.
 
-    With N candidates the score is N·(1 − d/d_max), d being the distance from the median position, plus N times the smallest,
-    over the intents, of good points / most good points of any antenna (reference pipeline, 2026). Antennas without any
-    good data are left out, unless that leaves nobody.
+    With N candidates the score is N·(1 − d/d_max), d being the distance from the median position, plus N times the
+    smallest, over the intents, of good points / most good points of any antenna (reference pipeline, 2026). Antennas
+    without any good data are left out, unless that leaves nobody.
     """
     names = [n for n in positions_m if n not in set(ignore)]
     dropped = [f"{n} is left out: the user asked for it." for n in positions_m if n in set(ignore)]

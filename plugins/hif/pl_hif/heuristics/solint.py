@@ -12,8 +12,8 @@ from pl_kernel import heuristic
 def central_channels(channels: int) -> tuple[int, int]:
     """First and last (inclusive) channel of the central third of a window, for solves before the bandpass is known.
 
-    The reference pipeline takes ``int(n/3)~int(2n/3)+1``, which runs one channel past the third; the same here, kept inside
-    the window.
+    The reference pipeline takes ``int(n/3)~int(2n/3)+1``, which runs one channel past the third; the same here, kept
+    inside the window.
     """
     if channels < 3:
         return 0, max(channels - 1, 0)
@@ -29,8 +29,8 @@ def inner_channels(channels: int, fraction: float = 0.1) -> tuple[int, int]:
 def solution_sigma(sensitivity_jy: float, flux_jy: float, antennas: int) -> float:
     """Expected signal-to-noise ratio of one antenna's solution.
 
-    ``sensitivity_jy`` is the noise of one baseline in the interval; an antenna is seen on N−1 baselines, one degree of freedom
-    goes to the reference: snr = S/σ·√(N−3) (Cornwell & Fomalont 1999, ASP Conf. 180, ch. 10).
+    ``sensitivity_jy`` is the noise of one baseline in the interval; an antenna is seen on N−1 baselines, one degree of
+    freedom goes to the reference: snr = S/σ·√(N−3) (Cornwell & Fomalont 1999, ASP Conf. 180, ch. 10).
     """
     if sensitivity_jy <= 0 or antennas < 4:
         return 0.0
@@ -48,12 +48,19 @@ def shortest_good(
         if snr_per_integration * np.sqrt(n) >= wanted:
             text = "int" if n == 1 else f"{n * integration_s:.2f}s"
             snr = snr_per_integration * np.sqrt(n)
-            return text, f"{n} integration{'s' if n > 1 else ''} of {integration_s:g} s reach a signal-to-noise ratio of {snr:.0f}."
-    return "inf", f"no interval up to {multiples[-1]} integrations reaches a signal-to-noise ratio of {wanted:g}: one per scan."
+            return (
+                text,
+                f"{n} integration{'s' if n > 1 else ''} of {integration_s:g} s reach a signal-to-noise ratio of "
+                f"{snr:.0f}.",
+            )
+    return (
+        "inf",
+        f"no interval up to {multiples[-1]} integrations reaches a signal-to-noise ratio of {wanted:g}: one per scan.",
+    )
 
 
 def min_baselines_per_antenna(antennas: int) -> int:
-    """Fewest baselines an antenna needs for a solution: 4, or fewer in arrays of less than five (reference pipeline)."""
+    """Fewest baselines of an antenna with a solution: 4, or fewer in arrays of less than five (reference pipeline)."""
     return 4 if antennas >= 5 else max(2, antennas - 1)
 
 

@@ -83,15 +83,18 @@ def bandpass_solutions(result: BandpassResult) -> list[QAScore]:
             rough = max(here, key=lambda s: s.phase_jumps)
             scores += [
                 QAScore(
-                    metric="bandpass.snr", value=weak.snr, score=snr_score(weak.snr), short=f"SNR {weak.snr:.0f} or more",
+                    metric="bandpass.snr", value=weak.snr, score=snr_score(weak.snr),
+                    short=f"SNR {weak.snr:.0f} or more",
                     long=f"The weakest bandpass of spw {spw} is that of {_who(weak)} with a signal-to-noise ratio of "
                     f"{weak.snr:.1f} per channel.", applies_to=AppliesTo(vis=table.vis, spw=spw, antenna=weak.antenna),
                 ),
                 QAScore(
                     metric="bandpass.phase_jumps", value=rough.phase_jumps, score=jump_score(rough.phase_jumps),
                     short=f"{100 * rough.phase_jumps:.1f} % phase jumps",
-                    long=f"In the bandpass of {_who(rough)}, spw {spw}, {100 * rough.phase_jumps:.1f} % of the steps of the phase "
-                    "between channels are outliers.", applies_to=AppliesTo(vis=table.vis, spw=spw, antenna=rough.antenna),
+                    long=f"In the bandpass of {_who(rough)}, spw {spw}, {100 * rough.phase_jumps:.1f} % of the "
+                    f"steps of the phase "
+                    "between channels are outliers.",
+                    applies_to=AppliesTo(vis=table.vis, spw=spw, antenna=rough.antenna),
                 ),
             ]  # fmt: skip
     if not result.tables:
@@ -119,7 +122,8 @@ def gain_solutions(result: GaincalResult) -> list[QAScore]:
             scores.append(
                 QAScore(
                     metric="gains.snr", value=weak.snr, score=snr_score(weak.snr), short=f"SNR {weak.snr:.0f} or more",
-                    long=f"The weakest solutions are those of {_who(weak)}, spw {weak.spw}: signal-to-noise ratio {weak.snr:.1f}.",
+                    long=f"The weakest solutions are those of {_who(weak)}, spw {weak.spw}: signal-to-noise ratio "
+                    f"{weak.snr:.1f}.",
                     applies_to=AppliesTo(vis=table.vis, antenna=weak.antenna, spw=weak.spw),
                 )
             )  # fmt: skip
@@ -130,7 +134,7 @@ def gain_solutions(result: GaincalResult) -> list[QAScore]:
 
 @scorer(FluxscaleResult)
 def flux_scale(result: FluxscaleResult) -> list[QAScore]:
-    """All fields measured; relative errors (1 up to 1 %, then 1 − error); agreement of the antennas; steep spectra 0.33."""
+    """All fields measured; relative errors (1 up to 1 %, then 1 − error); agreement of antennas; steep spectra 0.33."""
     scores: list[QAScore] = []
     measured = {m.field for m in result.measurements}
     missing = [f for f in dict.fromkeys(result.expected) if f not in measured]
@@ -138,7 +142,8 @@ def flux_scale(result: FluxscaleResult) -> list[QAScore]:
         scores.append(
             QAScore(
                 metric="fluxscale.measured", value=len(measured), score=1 - len(missing) / len(set(result.expected)),
-                short=f"{len(measured)} flux densities", long="Every secondary calibrator has a flux density." if not missing
+                short=f"{len(measured)} flux densities",
+                long="Every secondary calibrator has a flux density." if not missing
                 else f"No flux density could be derived for {', '.join(missing)}.",
             )
         )  # fmt: skip
@@ -158,8 +163,10 @@ def flux_scale(result: FluxscaleResult) -> list[QAScore]:
             scores.append(
                 QAScore(
                     metric="fluxscale.antenna_scatter", value=m.gain_scatter,
-                    score=linear(m.gain_scatter, 0.05, 0.30, 1.0, 0.33), short=f"antennas agree to {100 * m.gain_scatter:.1f} %",
-                    long=f"The flux densities of {m.field} that single antennas give scatter by {100 * m.gain_scatter:.1f} %.",
+                    score=linear(m.gain_scatter, 0.05, 0.30, 1.0, 0.33),
+                    short=f"antennas agree to {100 * m.gain_scatter:.1f} %",
+                    long=f"The flux densities of {m.field} that single antennas give scatter by "
+                    f"{100 * m.gain_scatter:.1f} %.",
                     applies_to=where,
                 )
             )  # fmt: skip
@@ -167,7 +174,8 @@ def flux_scale(result: FluxscaleResult) -> list[QAScore]:
         if fit.spectral_index and abs(fit.spectral_index[0]) > 5:
             scores.append(
                 QAScore(
-                    metric="fluxscale.spectral_index", value=fit.spectral_index[0], score=0.33, short=f"{fit.field}: steep",
+                    metric="fluxscale.spectral_index", value=fit.spectral_index[0], score=0.33,
+                    short=f"{fit.field}: steep",
                     long=f"The spectral index {fit.spectral_index[0]:.1f} of {fit.field} is not credible.",
                     applies_to=AppliesTo(vis=fit.vis, field=fit.field),
                 )
@@ -198,14 +206,15 @@ def applied_flags(result: ApplycalResult) -> list[QAScore]:
             scores.append(
                 QAScore(
                     metric="applycal.uncalibrated", value=name, score=0.33, short=f"{name} uncalibrated",
-                    long=f"No calibration is registered for {name} of {vis}.", applies_to=AppliesTo(vis=vis, field=name),
+                    long=f"No calibration is registered for {name} of {vis}.",
+                    applies_to=AppliesTo(vis=vis, field=name),
                 )
             )  # fmt: skip
     return scores
 
 
 def _missing_antennas(table: Caltable, what: str) -> QAScore:
-    """Each antenna without a solution costs its share of the array, counted twice: its baselines are gone on both ends."""
+    """Each antenna without a solution costs twice its share of the array: so many baselines are gone."""
     antennas = len({s.antenna for s in table.stats})
     gone = table.antennas_without()
     score = max(0.0, 1 - 2 * len(gone) / antennas) if antennas else 0.0

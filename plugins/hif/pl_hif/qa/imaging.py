@@ -1,4 +1,7 @@
-"""Scores of the stages from continuum to images. Maps are those of the reference pipeline (2026) unless said otherwise."""
+"""Scores of the stages from continuum to images.
+
+Maps are those of the reference pipeline (2026) unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def continuum_found(result: FindcontResult) -> list[QAScore]:
             QAScore(
                 metric="findcont.fraction", value=f.fraction, score=0.6 if narrow else 1.0,
                 short=f"{100 * f.fraction:.0f} % continuum",
-                long=f"{f.record.field}, spw {f.record.spw}: {100 * f.fraction:.0f} % of the channels are continuum, in "
+                long=f"{f.record.field}, spw {f.record.spw}: {100 * f.fraction:.0f} % of the channels are "
+                f"continuum, in "
                 f"{len(f.cube_ranges)} ranges.", applies_to=AppliesTo(field=f.record.field, spw=f.record.spw),
             )
         )  # fmt: skip
@@ -53,14 +57,17 @@ def images_listed(result: MakeimlistResult) -> list[QAScore]:
     """Listed of expected; continuum images with windows whose continuum nobody knows."""
     if not result.expected:
         return [
-            QAScore(metric="imlist.listed", value=0, score=None, short="Nothing to image", long="There is nothing to image.")
+            QAScore(
+                metric="imlist.listed", value=0, score=None, short="Nothing to image", long="There is nothing to image."
+            )
         ]
     count = len(result.targets)
     scores = [
         QAScore(
             metric="imlist.listed", value=count, score=min(1.0, count / result.expected),
             short=f"{count} of {result.expected} listed",
-            long=f"{count} of {result.expected} images could be listed." + "".join(f" {f.item}: {f.reason}" for f in result.failures),
+            long=f"{count} of {result.expected} images could be listed." + "".join(f" {f.item}: "
+            f"{f.reason}" for f in result.failures),
         )
     ]  # fmt: skip
     for t in result.targets:
@@ -80,10 +87,11 @@ def images_listed(result: MakeimlistResult) -> list[QAScore]:
 
 @scorer(MakeimagesResult)
 def images_made(result: MakeimagesResult) -> list[QAScore]:
-    """Made of expected; failed or diverged 0; noise against what the visibilities' own scatter promises; dynamic range.
+    """Made of expected; failed or diverged 0; noise against what the visibilities' own scatter promises; dynamic
+    range.
 
-    The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity). The VLA's map
-    of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a faint target is no fault of the image.
+    The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity). The
+    VLA's map of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a faint target is no fault of the image.
     """
     made = [i for i in result.images if not i.diverged]
     scores = [

@@ -51,9 +51,9 @@ class ApplycalResult(Result):
 class Applycal(Stage[ApplycalInputs, ApplycalResult]):
     """Apply the calibration library to the data.
 
-    One applycal per group of data with the same tables, with flag counts before and after. The corrected data
-    are registered as REGCAL_CONTLINE_ALL, the registrations move from active to applied. Fields with data and no calibration at
-    all are named and left without corrected data of their own.
+    One applycal per group of data with the same tables, with flag counts before and after. The corrected data are
+    registered as REGCAL_CONTLINE_ALL, the registrations move from active to applied. Fields with data and no
+    calibration at all are named and left without corrected data of their own.
 
     The order of tables is the order in which they were registered. Nothing to apply is an error: a copy of raw data
     that calls itself calibrated would mislead everything after it.

@@ -37,12 +37,12 @@ class BandpassResult(Result):
 class Bandpass(Stage[BandpassInputs, BandpassResult]):
     """Solve for the bandpass of every antenna.
 
-    First the phases of the bandpass calibrator against time, on the central third of each window where the bandpass is flat
-    enough; with them applied, one bandpass (CASA type B) from all its scans. The phases are of passage: they are
+    First the phases of the bandpass calibrator against time, on the central third of each window where the bandpass is
+    flat enough; with them applied, one bandpass (CASA type B) from all its scans. The phases are of passage: they are
     forgotten, the bandpass is registered for all data.
 
-    The central third is the reference pipeline's (2026). A calibrator with another intent than BANDPASS is used with a warning; none at
-    all is an error, and so is a table without a single good solution.
+    The central third is the reference pipeline's (2026). A calibrator with another intent than BANDPASS is used with a
+    warning; none at all is an error, and so is a table without a single good solution.
     """
 
     name = "hif_bandpass"
@@ -62,7 +62,9 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
     def run(self, ctx: StageContext, inputs: BandpassInputs) -> BandpassResult:
         intent = inputs.intent or "BANDPASS"
         if intent != "BANDPASS":
-            ctx.log.warning(f"There is no bandpass calibrator; the bandpass is solved on the fields with intent {intent}.")
+            ctx.log.warning(
+                f"There is no bandpass calibrator; the bandpass is solved on the fields with intent {intent}."
+            )
         tables, phases, chosen = [], [], {}
         effects: list[Effect] = []
         for ms in ctx.measurement_sets(inputs.vis):
@@ -71,9 +73,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
             phases += [phase] if phase else []
             tables.append(table)
             # linearflag: channels whose solution is flagged stay flagged in the data instead of being bridged over.
-            effects.append(
-                RegisterCalibration(solve.application(ctx, ms, table, interp="linear,linearflag"))
-            )
+            effects.append(RegisterCalibration(solve.application(ctx, ms, table, interp="linear,linearflag")))
         return BandpassResult(
             tables=tuple(tables), phaseup=tuple(phases), intent=intent, refants=chosen, effects=tuple(effects)
         )

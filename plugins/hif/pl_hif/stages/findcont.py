@@ -33,7 +33,10 @@ class FindcontInputs(Inputs):
     field: str = param("", doc="Names of targets, separated by commas; default all.")
     robust: float = param(_ROBUST, doc="Briggs' robustness of the dirty cubes.", minimum=-2.0, maximum=2.0)
     sigma: float | None = param(
-        None, unit="sigma", doc="Half-width of the band of quiet channels; default from the strength of the line.", minimum=0.5
+        None,
+        unit="sigma",
+        doc="Half-width of the band of quiet channels; default from the strength of the line.",
+        minimum=0.5,
     )
 
 
@@ -69,12 +72,14 @@ class FindcontResult(Result):
 class Findcont(Stage[FindcontInputs, FindcontResult]):
     """Find the continuum channels of the targets.
 
-    For every target and window: a small dirty cube in LSRK; a mask of the pixels that stand out in its mean or its largest channel; the mean
-    spectrum within the mask; the noise of its quiet channels; runs of channels within that noise, trimmed where they meet a line.
-    With the continuum subtracted from the cube, the pixels that still stand out give the regions of line emission.
+    For every target and window: a small dirty cube in LSRK; a mask of the pixels that stand out in its mean or its
+    largest channel; the mean spectrum within the mask; the noise of its quiet channels; runs of channels within that
+    noise, trimmed where they meet a line. With the continuum subtracted from the cube, the pixels that still stand out
+    give the regions of line emission.
 
-    The steps and the numbers are those of the reference pipeline's continuum finder (2026), without its repeats for line forests
-    and bad atmosphere. The emission regions are handed on to the imaging as region text, so that CASA alone can repeat it.
+    The steps and the numbers are those of the reference pipeline's continuum finder (2026), without its repeats for
+    line forests and bad atmosphere. The emission regions are handed on to the imaging as region text, so that CASA
+    alone can repeat it.
     """
 
     name = "hif_findcont"
@@ -134,7 +139,9 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         observed = np.abs(cube).max(axis=(0, 1)) > 0
         mask, emission = finder.emission_mask(cube, response, np.flatnonzero(observed), 1.133 * _PIXELS_PER_BEAM**2)
         spectrum = np.where(observed, cube[mask].mean(axis=0), np.nan)
-        seen = f"{int(mask.sum())} pixels " + ("with emission" if emission else "of the inner primary beam, without emission")
+        seen = f"{int(mask.sum())} pixels " + (
+            "with emission" if emission else "of the inner primary beam, without emission"
+        )
         result = finder.find(spectrum, observed, int(mask.sum()), inputs.sigma, reason=seen)
         centres, half = grid.centres_hz(), abs(grid.width_hz) / 2
         ranges_hz = [(float(centres[a] - half), float(centres[b] + half)) for a, b in result.ranges]
@@ -151,7 +158,9 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         )  # fmt: skip
         if not result.ranges:
             raise PlError(result.reason[:1].upper() + result.reason[1:] + ".")
-        source = next((s for s in sets[0].sources if s.id == next(f for f in sets[0].fields if f.name == name).source_id), None)
+        source = next(
+            (s for s in sets[0].sources if s.id == next(f for f in sets[0].fields if f.name == name).source_id), None
+        )
         rest = next(iter((source.rest_frequencies_hz if source else {}).get(covered[0].spw, ())), None)
         return FoundContinuum(
             record=record, status="all continuum" if result.all_continuum else "found", frequency_hz=centres.tolist(),
@@ -252,7 +261,9 @@ def _line_regions(
     mean = cube[:, :, quiet].mean(axis=2)
     slope = (cube[:, :, quiet] * x).sum(axis=2) / max(float((x * x).sum()), 1e-30)
     bare = cube[:, :, loud] - mean[..., None] - slope[..., None] * (loud - quiet.mean())
-    mask, emission = finder.emission_mask(bare, response, np.arange(len(loud)), 1.133 * _PIXELS_PER_BEAM**2, sidelobe=sidelobe)
+    mask, emission = finder.emission_mask(
+        bare, response, np.arange(len(loud)), 1.133 * _PIXELS_PER_BEAM**2, sidelobe=sidelobe
+    )
     if not emission:
         return ()
     margin = int(np.ceil(_PIXELS_PER_BEAM))

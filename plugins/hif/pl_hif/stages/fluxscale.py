@@ -23,7 +23,9 @@ class FluxscaleInputs(Inputs):
     solint: str = param("inf", doc="Solution interval of the amplitudes.")
     phasesolint: str = param("int", doc="Solution interval of the phases applied before.")
     minsnr: float = param(3.0, doc="Solutions below this signal-to-noise ratio are flagged.", minimum=0.0)
-    fitorder: int = param(-1, doc="Order of the fit of the spectrum; -1: from bandwidth and bands.", minimum=-1, maximum=4)
+    fitorder: int = param(
+        -1, doc="Order of the fit of the spectrum; -1: from bandwidth and bands.", minimum=-1, maximum=4
+    )
     setmodels: bool = param(True, doc="Set the flux densities as models of the fields, for the solves that follow.")
 
 
@@ -83,12 +85,14 @@ class FluxscaleResult(Result):
 class Fluxscale(Stage[FluxscaleInputs, FluxscaleResult]):
     """Derive the flux densities of the secondary calibrators.
 
-    Phases per integration, then amplitudes per scan of all calibrators, the secondary ones against a model of 1 Jy: the ratio of
-    the squared gains on a secondary calibrator and on the flux standard is its flux density (CASA fluxscale: median over antennas). With
-    several windows a spectrum is fitted whose order follows from the bandwidth; below 257 MHz it is flat
-    (reference pipeline, 2026). The flux densities become models, so that later solves are on the right scale at once.
+    Phases per integration, then amplitudes per scan of all calibrators, the secondary ones against a model of 1 Jy:
+    the ratio of the squared gains on a secondary calibrator and on the flux standard is its flux density (CASA
+    fluxscale: median over antennas). With several windows a spectrum is fitted whose order follows from the bandwidth;
+    below 257 MHz it is flat (reference pipeline, 2026). The flux densities become models, so that later solves are on
+    the right scale at once.
 
-    All tables made here are of passage. A field without a flux density is an error: it would calibrate its targets to 1 Jy.
+    All tables made here are of passage. A field without a flux density is an error: it would calibrate its targets to
+    1 Jy.
     """
 
     name = "hif_fluxscale"
@@ -224,7 +228,7 @@ def _set_models(ctx: StageContext, ms: MeasurementSet, transfer: list[Field], fi
 def _by_antenna(
     ctx: StageContext, ms: MeasurementSet, caltable: str, reference: tuple[Field, ...], transfer: list[Field]
 ) -> list[AntennaFlux]:
-    """What each antenna and receptor says: (gain on the transfer field / gain on the reference)², for a model of 1 Jy."""
+    """What each antenna and receptor says, for a model of 1 Jy: (gain on the transfer field / on the reference)²."""
     found = []
     for window in ms.science_spws:
         solutions = solve.read_solutions(ctx, caltable, int(window.id))

@@ -54,13 +54,13 @@ class GaincalResult(Result):
 class Gaincal(Stage[GaincalInputs, GaincalResult]):
     """Solve for phases or amplitudes of the gains against time.
 
-    One table for all calibrators, with everything the calibration library holds for them applied first. Calibrators get their own
-    solutions (``gainfield`` nearest); a target gets those of the phase calibrator nearest in the sky, interpolated
-    linearly in time.
+    One table for all calibrators, with everything the calibration library holds for them applied first. Calibrators
+    get their own solutions (``gainfield`` nearest); a target gets those of the phase calibrator nearest in the sky,
+    interpolated linearly in time.
 
     Groups of data with different tables to pre-apply are solved one after another into the same table. What counts as
-    calibrator is decided by intent. Registered targets without any phase calibrator are an error, where the reference pipeline would apply
-    the gains of the nearest field of any kind.
+    calibrator is decided by intent. Registered targets without any phase calibrator are an error, where the reference
+    pipeline would apply the gains of the nearest field of any kind.
     """
 
     name = "hif_gaincal"
@@ -114,9 +114,7 @@ class Gaincal(Stage[GaincalInputs, GaincalResult]):
         made, served = [], []
         if apply_to in ("all", "calibrators") and calibrators:
             made.append(
-                solve.application(
-                    ctx, ms, table, field=solve.ids(calibrators), gainfield="nearest", interp="linear"
-                )
+                solve.application(ctx, ms, table, field=solve.ids(calibrators), gainfield="nearest", interp="linear")
             )
         if apply_to in ("all", "targets"):
             by_calibrator: dict[int, list[Field]] = {}

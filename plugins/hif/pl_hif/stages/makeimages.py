@@ -21,19 +21,38 @@ from pl_kernel.stage_context import ItemContext, StageContext
 KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model")
 _NSIGMA = {"auto": 4.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
 """How deep to clean, by the trust in the mask; auto and the last two are the reference pipeline's (2026)."""
-_SKY = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "sumwt", "gridwt", "weight", "alpha", "alpha.error")
+_SKY = (
+    "image",
+    "image.pbcor",
+    "residual",
+    "mask",
+    "psf",
+    "pb",
+    "model",
+    "sumwt",
+    "gridwt",
+    "weight",
+    "alpha",
+    "alpha.error",
+)
 
 
 class MakeimagesInputs(Inputs):
     hm_masking: str = param(
         "auto", choices=("auto", "regions", "centralregion", "none"),
-        doc="Clean within masks that CASA finds (auto), within the line regions of hif_findcont (regions; auto where there are none),"
+        doc="Clean within masks that CASA finds (auto), within the line regions of hif_findcont (regions; auto "
+        "where there are none),"
         " within the inner primary beam, or everywhere.",
     )  # fmt: skip
     hm_nsigma: float | None = param(
-        None, unit="sigma", doc="Clean down to this multiple of the residual's noise; default 3 in regions, 4 in automatic masks, else 5.", minimum=0.5
+        None,
+        unit="sigma",
+        doc="Clean down to this multiple of the residual's noise; default 3 in regions, 4 in automatic masks, else 5.",
+        minimum=0.5,
     )
-    threshold: float | None = param(None, unit="Jy", doc="Clean down to this flux density per beam instead.", minimum=0.0)
+    threshold: float | None = param(
+        None, unit="Jy", doc="Clean down to this flux density per beam instead.", minimum=0.0
+    )
     hm_cyclefactor: float | None = param(None, doc="CASA's cyclefactor; larger is more careful.", minimum=0.1)
     niter: int | None = param(None, doc="Most minor cycles; default from mask and peak.", minimum=0)
     retries: int = param(1, doc="How often a diverging image is tried again, more carefully.", minimum=0, maximum=3)
@@ -84,14 +103,16 @@ class MakeimagesResult(Result):
 class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     """Make the listed images.
 
-    For each target a dirty image first; its peak and noise decide how many cycles cleaning may take. Then clean, within masks, down to
-    a multiple of the noise: of the residual as CASA sees it, or of the line-free channels of a cube. Masks are CASA's own automatic ones, or regions given as text, so that CASA
-    alone can repeat every image. A residual that grew, or a stop code of divergence, has the image tried again with half the gain and
-    twice the cyclefactor, and is reported if that fails.
+    For each target a dirty image first; its peak and noise decide how many cycles cleaning may take. Then clean,
+    within masks, down to a multiple of the noise: of the residual as CASA sees it, or of the line-free channels of a
+    cube. Masks are CASA's own automatic ones, or regions given as text, so that CASA alone can repeat every image. A
+    residual that grew, or a stop code of divergence, has the image tried again with half the gain and twice the
+    cyclefactor, and is reported if that fails.
 
-    Noise is measured where the primary beam is between 0.2 and 0.3, outside the mask; for cubes as the median over the channels free of
-    lines (reference pipeline, 2026). Cubes get moment images over their line channels: integrated intensity (0),
-    velocity (1, above 5 sigma) and peak (8). One failing image does not stop the others; it is a failure of the result and scores 0.
+    Noise is measured where the primary beam is between 0.2 and 0.3, outside the mask; for cubes as the median over the
+    channels free of lines (reference pipeline, 2026). Cubes get moment images over their line channels: integrated
+    intensity (0), velocity (1, above 5 sigma) and peak (8). One failing image does not stop the others; it is a
+    failure of the result and scores 0.
     """
 
     name = "hif_makeimages"
@@ -105,14 +126,18 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
         pending = [from_json(t, CleanTarget) for t in ctx.value(CLEAN_LIST, [])]
         jobs = []
         for target in pending:
-            masks = ctx.heuristic("imaging.automask", band=target.band)(target.intent, target.specmode, target.baseline_75_m)
+            masks = ctx.heuristic("imaging.automask", band=target.band)(
+                target.intent, target.specmode, target.baseline_75_m
+            )
             named = attrs.evolve(target, imagename=target.imagename.replace("STAGENUMBER", str(ctx.stage_number)))
             jobs.append(_Job(target=named, inputs=inputs, automask=masks))
         made = ctx.map(make_one, jobs, label="images", on_error="collect")
         images = [m for m in made if isinstance(m, MadeImage)]
         failures = [m for m in made if isinstance(m, ItemFailure)]
         failures += [
-            ItemFailure(i.name, f"clean diverged and did not recover: {i.attempts[-1].reason}") for i in images if i.diverged
+            ItemFailure(i.name, f"clean diverged and did not recover: {i.attempts[-1].reason}")
+            for i in images
+            if i.diverged
         ]
         for failure in failures:
             ctx.log.error(f"{failure.item}: {failure.reason}")
@@ -157,7 +182,13 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
         raise PlError(f"CASA made no image of {target.field}; its log says why.")
     moments = measure.moments(ctx, stem, target, numbers) if target.specmode == "cube" else {}
     return MadeImage(
-        target=target, name=stem, files=files, numbers=numbers, dirty_peak=dirty.peak, attempts=attempts, moments=moments
+        target=target,
+        name=stem,
+        files=files,
+        numbers=numbers,
+        dirty_peak=dirty.peak,
+        attempts=attempts,
+        moments=moments,
     )
 
 
@@ -184,9 +215,7 @@ def _common(target: CleanTarget) -> dict[str, Any]:
     return arguments
 
 
-def _clean(
-    ctx: ItemContext, job: _Job, common: dict[str, Any], dirty: measure.PlaneStatistics, number: int
-) -> Attempt:
+def _clean(ctx: ItemContext, job: _Job, common: dict[str, Any], dirty: measure.PlaneStatistics, number: int) -> Attempt:
     """One deconvolution; ``number`` counts the attempts, each half as bold as the one before."""
     target, inputs = job.target, job.inputs
     masking = inputs.hm_masking
@@ -202,7 +231,8 @@ def _clean(
     nsigma = inputs.hm_nsigma or _NSIGMA[masking]
     gain = 0.1 / 2**number
     cyclefactor = (inputs.hm_cyclefactor or 1.0) * 2**number
-    # CASA's nsigma takes the noise of each plane with its sidelobes; the line-free planes know the noise of a cube better.
+    # CASA's nsigma takes the noise of each plane with its sidelobes; the line-free planes know the noise of a cube
+    # better.
     threshold = inputs.threshold
     if threshold is None and target.specmode == "cube" and target.continuum and dirty.mad_sigma > 0:
         threshold = float(f"{nsigma * dirty.mad_sigma:.4g}")
@@ -212,7 +242,8 @@ def _clean(
     )
     fresh = number > 0
     report = ctx.casa.tclean(
-        **common, **mask, niter=niter, gain=gain, cyclefactor=cyclefactor, interactive=False, calcpsf=fresh, calcres=fresh,
+        **common, **mask, niter=niter, gain=gain, cyclefactor=cyclefactor, interactive=False, calcpsf=fresh,
+        calcres=fresh,
         restoration=True, pbcor=True, restoringbeam="common" if target.specmode == "cube" else None,
         nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
@@ -248,5 +279,3 @@ def _records(image: MadeImage, stage: str) -> list[ImageRecord]:
         )
         for kind, path in found
     ]  # fmt: skip
-
-

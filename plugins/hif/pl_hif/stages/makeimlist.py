@@ -33,11 +33,14 @@ class MakeimlistInputs(Inputs):
     spw: str = param("", doc="Virtual ids of the windows; default all science windows.")
     specmode: str | None = param(
         None, choices=("mfs", "cont", "cube"),
-        doc="One image per window (mfs), of all windows together (cont), or per channel (cube); default cube for targets.",
+        doc="One image per window (mfs), of all windows together (cont), or per channel (cube); default cube for "
+        "targets.",
     )  # fmt: skip
     hm_cell: str = param("", doc="Pixel size: '5ppb' (pixels per beam) or an angle; default 5 pixels per beam.")
     hm_imsize: str = param("", doc="Size in pixels, or the level of the primary beam to reach ('0.3pb').")
-    robust: float | None = param(None, doc="Briggs' robustness; default by telescope and kind of image.", minimum=-2, maximum=2)
+    robust: float | None = param(
+        None, doc="Briggs' robustness; default by telescope and kind of image.", minimum=-2, maximum=2
+    )
     calmaxpix: int = param(300, doc="Largest image of a calibrator, in pixels.", minimum=32)
     outframe: str = param("LSRK", doc="Frequency frame of cubes.")
     clearlist: bool = param(True, doc="Begin a new list instead of adding to the pending one.")
@@ -56,13 +59,13 @@ class MakeimlistResult(Result):
 class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
     """List the images to make, with their geometry.
 
-    For each field and window (or field, for ``cont``): data of the best type there is; pixels of a fifth of the synthesized beam, estimated from
-    the baselines' weighted distribution; the size of the field of view; weighting; for cubes the common channels of all data; for continuum images of
-    targets the channels that hif_findcont found.
+    For each field and window (or field, for ``cont``): data of the best type there is; pixels of a fifth of the
+    synthesized beam, estimated from the baselines' weighted distribution; the size of the field of view; weighting;
+    for cubes the common channels of all data; for continuum images of targets the channels that hif_findcont found.
 
-    Rules are slots (``imaging.robust``, ``imaging.view_level``), so that an observatory's plugin can have its own. Values of the reference
-    pipeline (2026), with one wart set right: the rest frequency of a cube is that of the line when the data name it, and
-    the centre of the cube only where they do not.
+    Rules are slots (``imaging.robust``, ``imaging.view_level``), so that an observatory's plugin can have its own.
+    Values of the reference pipeline (2026), with one wart set right: the rest frequency of a cube is that of the line
+    when the data name it, and the centre of the cube only where they do not.
     """
 
     name = "hif_makeimlist"
@@ -91,7 +94,8 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         )  # fmt: skip
 
     def _target(
-        self, ctx: StageContext, sets: Sequence[MeasurementSet], datatype: DataType, inputs: MakeimlistInputs, name: str,
+        self, ctx: StageContext, sets: Sequence[MeasurementSet], datatype: DataType, inputs: MakeimlistInputs,
+        name: str,
         intent: str, spws: tuple[int, ...], specmode: str,
     ) -> CleanTarget:  # fmt: skip
         virtual = VirtualSpws.of(ctx.context.measurement_sets)
@@ -121,7 +125,9 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         }
         missing = [s for s in spws if s not in {r.spw for r in records}]
         if specmode != "cube" and intent == "TARGET" and missing:
-            ctx.log.warning(f"{name}: no continuum channels are known for spw {', '.join(map(str, missing))}; all are used.")
+            ctx.log.warning(
+                f"{name}: no continuum channels are known for spw {', '.join(map(str, missing))}; all are used."
+            )
         grid = None
         rest = None
         if specmode == "cube":
@@ -137,10 +143,12 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             field=name, intent=intent, spws=spws, specmode=specmode, datatype=datatype.name,
             imagename=f"{clean_name(stem)}.sSTAGENUMBER.{clean_name(name)}_{SHORT_INTENTS.get(intent, intent.lower())}"
             f".spw{listed}.{specmode}.I",
-            selections=grids.selections(ctx, sets, datatype, name, spws, channels), cell_arcsec=cell, imsize=(size, size),
+            selections=grids.selections(ctx, sets, datatype, name, spws, channels), cell_arcsec=cell,
+            imsize=(size, size),
             deconvolver=deconvolver, nterms=nterms, robust=robust, weighting="briggs",
             perchanweightdensity=specmode == "cube", pblimit=0.2 if specmode == "cube" or intent != "TARGET" else -0.1,
-            beam_estimate_arcsec=beam, start_hz=grid.start_hz if grid else None, width_hz=grid.width_hz if grid else None,
+            beam_estimate_arcsec=beam, start_hz=grid.start_hz if grid else None,
+            width_hz=grid.width_hz if grid else None,
             nchan=grid.nchan if grid else -1, outframe=inputs.outframe if grid else "",
             interpolation=grid.interpolation if grid else "", restfreq_hz=rest, band=windows[0][1].band,
             baseline_75_m=float(sets[0].array.percentile_m(75.0)),
@@ -219,5 +227,3 @@ def _rest_frequency(sets: Sequence[MeasurementSet], name: str, grid: grids.CubeG
             if values and values[0] and values[0][0] > 0:
                 return float(values[0][0]), "rest frequency of the source, as the data name it"
     return float(grid.centres_hz()[grid.nchan // 2]), "centre of the cube: the data name no line"
-
-

@@ -49,12 +49,13 @@ class RefantResult(Result):
 class Refant(Stage[RefantInputs, RefantResult]):
     """Rank the antennas as phase reference.
 
-    Every antenna gets N·(1 − d/d_max), d being its distance from the centre of the array and N the number of antennas, and N times the
-    least share of good data over the calibrators' intents, relative to the best antenna. The sum decides.
-    Antennas without any good data on a calibrator cannot become reference.
+    Every antenna gets N·(1 − d/d_max), d being its distance from the centre of the array and N the number of antennas,
+    and N times the least share of good data over the calibrators' intents, relative to the best antenna. The sum
+    decides. Antennas without any good data on a calibrator cannot become reference.
 
     The formula is the reference pipeline's (2026). Later stages pass the whole list to CASA, which falls back to the
-    next antenna where the first has no data. Antennas with the same score are ordered by name, so that the choice is the same everywhere.
+    next antenna where the first has no data. Antennas with the same score are ordered by name, so that the choice is
+    the same everywhere.
     """
 
     name = "hif_refant"

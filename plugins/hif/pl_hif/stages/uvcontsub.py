@@ -52,9 +52,10 @@ class UvcontsubResult(Result):
 class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     """Subtract the continuum from the visibilities.
 
-    A polynomial in frequency is fitted to the continuum channels that hif_findcont found, for every baseline and integration, and
-    subtracted (CASA uvcontsub). The order is 1; it is 0 where the continuum covers less than 5 % of the window, or
-    spans less than a third of it (reference pipeline, 2026). The line data are a new measurement set of type REGCAL_LINE_SCIENCE.
+    A polynomial in frequency is fitted to the continuum channels that hif_findcont found, for every baseline and
+    integration, and subtracted (CASA uvcontsub). The order is 1; it is 0 where the continuum covers less than 5 % of
+    the window, or spans less than a third of it (reference pipeline, 2026). The line data are a new measurement set of
+    type REGCAL_LINE_SCIENCE.
 
     A window in which no continuum was found is refused here: the reference fits all of its channels, lines included.
     """

@@ -35,7 +35,8 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
     page.table(
         ["Measurement set", "Fields", "Spw", "Table", "Gains from", "Interpolation", "Weights"],
         [
-            [a.vis, a.field, a.spw or "all", table, gainfield or "all", interp or "default", "changed" if a.calwt else "kept"]
+            [a.vis, a.field, a.spw or "all", table, gainfield or "all", interp or "default",
+             "changed" if a.calwt else "kept"]
             for a in result.applied
             for table, gainfield, interp in zip(a.tables, a.gainfields, a.interps, strict=True)
         ],
@@ -49,7 +50,8 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
     page.section("Calibrated data")
     found = [a for vis in result.after for a in _averages(ctx, vis)]
     page.plots(
-        draw_uv, found, caption=lambda a: f"{a.field} ({a.intents}): amplitude against baseline, averaged over channels",
+        draw_uv, found,
+        caption=lambda a: f"{a.field} ({a.intents}): amplitude against baseline, averaged over channels",
         tags=lambda a: {"vis": a.vis, "field": a.field, "type": "amplitude, uv"}, name="uv",
     )  # fmt: skip
     page.plots(
@@ -59,7 +61,9 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
     )  # fmt: skip
     page.section("Flags by antenna", level="detail")
     for vis, after in result.after.items():
-        flag_table(page, [("before", result.before[vis]), ("after", after)], "antenna", f"{vis}: flagged data by antenna")
+        flag_table(
+            page, [("before", result.before[vis]), ("after", after)], "antenna", f"{vis}: flagged data by antenna"
+        )
 
 
 def flag_table(page: Any, counts: list[tuple[str, FlagCounts]], key: str, caption: str) -> None:

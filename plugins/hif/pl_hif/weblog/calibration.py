@@ -69,7 +69,9 @@ def refant_page(page: Any, ctx: Any, result: RefantResult) -> None:
             vis=ranking.vis, names=ms.antenna_names, enu=ms.array.local_enu_m(), reference=best.name,
             values=np.array([scores.get(n, np.nan) for n in ms.antenna_names]),
         )  # fmt: skip
-        page.plots(draw_map, [item], caption="Antennas, coloured by their score; the reference is marked.", size="large")
+        page.plots(
+            draw_map, [item], caption="Antennas, coloured by their score; the reference is marked.", size="large"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +110,8 @@ def bandpass_page(page: Any, ctx: Any, result: BandpassResult) -> None:
             ]
         page.plots(
             draw_grid, grids, caption=lambda g: f"{g.vis}, spw {g.spw}: {g.kind}",
-            tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large", name="bandpass",
+            tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large",
+            name="bandpass",
         )  # fmt: skip
     if result.phaseup:
         page.section("Phases applied before", level="detail")
@@ -149,7 +152,8 @@ def gaincal_page(page: Any, ctx: Any, result: GaincalResult) -> None:
     ]
     page.plots(
         draw_grid, grids, caption=lambda g: f"{g.vis}, spw {g.spw}: {g.kind} against time",
-        tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large", name="gains",
+        tags=lambda g: {"vis": g.vis, "spw": str(g.spw), "type": g.kind, "caltable": g.caltable}, size="large",
+        name="gains",
     )  # fmt: skip
     page.section("Solutions by antenna", level="detail")
     _table_of_antennas(page, result.tables)
@@ -165,20 +169,24 @@ def fluxscale_page(page: Any, ctx: Any, result: FluxscaleResult) -> None:
     references = ", ".join(sorted({n for names in result.references.values() for n in names}))
     page.text(f"Derived from the gains relative to {references}, whose models are known.")
     page.table(
-        ["Measurement set", "Field", "Spw", "Frequency", "Flux density", "Error", "Relative", "Solutions", "Antenna scatter"],
+        ["Measurement set", "Field", "Spw", "Frequency", "Flux density", "Error", "Relative", "Solutions",
+         "Antenna scatter"],
         [
-            [m.vis, m.field, m.spw, m.frequency_hz / 1e9, m.flux_jy, m.error_jy, 100 * m.error_jy / m.flux_jy, m.solutions,
+            [m.vis, m.field, m.spw, m.frequency_hz / 1e9, m.flux_jy, m.error_jy, 100 * m.error_jy / m.flux_jy,
+             m.solutions,
              100 * m.gain_scatter]
             for m in result.measurements
         ],
         units={"Frequency": "GHz", "Flux density": "Jy", "Error": "Jy", "Relative": "%", "Antenna scatter": "%"},
         filters=("Field", "Spw"),
-        formats={"Frequency": ".5f", "Flux density": ".4f", "Error": ".4f", "Relative": ".2f", "Antenna scatter": ".1f"},
+        formats={"Frequency": ".5f", "Flux density": ".4f", "Error": ".4f", "Relative": ".2f",
+            "Antenna scatter": ".1f"},
     )  # fmt: skip
     page.table(
         ["Field", "Flux density", "at", "Spectral index", "Order", "Why this order"],
         [
-            [f.field, f.flux_jy, f.frequency_hz / 1e9, ", ".join(f"{c:.3f}" for c in f.spectral_index) or "–", f.order, f.reason]
+            [f.field, f.flux_jy, f.frequency_hz / 1e9, ", ".join(f"{c:.3f}" for c in f.spectral_index) or "–", f.order,
+             f.reason]
             for f in result.fits
         ],
         caption="Models set for the solves that follow.", units={"Flux density": "Jy", "at": "GHz"},
@@ -195,7 +203,8 @@ def fluxscale_page(page: Any, ctx: Any, result: FluxscaleResult) -> None:
             )
         )  # fmt: skip
     page.plots(
-        draw_fluxes, items, caption=lambda i: f"{i.field}, spw {i.spw}: what each antenna and receptor says; the line is the "
+        draw_fluxes, items,
+        caption=lambda i: f"{i.field}, spw {i.spw}: what each antenna and receptor says; the line is the "
         "adopted value", tags=lambda i: {"vis": i.vis, "field": i.field, "spw": str(i.spw)}, size="large",
     )  # fmt: skip
     page.section("Tables of passage", level="detail")
@@ -344,7 +353,8 @@ def _against_time(ctx: Any, table: Caltable, spw: int, solutions: Solutions, kin
         y.append(block.ravel())
         categories.append(np.broadcast_to(np.arange(len(block))[:, None], block.shape).ravel())
     return Grid(
-        vis=table.vis, spw=spw, kind=kind, caltable=table.path, title=f"Gain {kind}, spw {spw}, {', '.join(table.fields)}",
+        vis=table.vis, spw=spw, kind=kind, caltable=table.path,
+        title=f"Gain {kind}, spw {spw}, {', '.join(table.fields)}",
         names=tuple(names[a] for a in antennas), x=tuple(x), y=tuple(y), categories=tuple(categories),
         labels=RECEPTORS, xlabel="Minutes since the first solution",
         ylabel="Amplitude" if kind == "amplitude" else "Phase (deg)", time=True,
@@ -353,7 +363,8 @@ def _against_time(ctx: Any, table: Caltable, spw: int, solutions: Solutions, kin
 
 def _table_of_tables(page: Any, tables: tuple[Caltable, ...], refants: dict[str, str]) -> None:
     page.table(
-        ["Measurement set", "Kind", "Fields", "Interval", "Rows", "Flagged", "Reference antenna", "Applied before", "Table"],
+        ["Measurement set", "Kind", "Fields", "Interval", "Rows", "Flagged", "Reference antenna", "Applied before",
+         "Table"],
         [
             [t.vis, t.kind, ", ".join(t.fields), t.solint, t.rows, 100 * t.flagged_fraction,
              refants.get(t.vis, "").split(",")[0], ", ".join(p.split(".")[-2] for p in t.preapplied) or "–", t.path]
@@ -368,7 +379,8 @@ def _table_of_antennas(page: Any, tables: tuple[Caltable, ...]) -> None:
         ["Measurement set", "Antenna", "Spw", "Receptor", "Solutions", "Flagged", "SNR", "Amplitude", "Amplitude rms",
          "Phase rms"],
         [
-            [t.vis, s.antenna, s.spw, s.pol, s.solutions, 100 * s.flagged_fraction, s.snr, s.amplitude, 100 * s.amplitude_rms,
+            [t.vis, s.antenna, s.spw, s.pol, s.solutions, 100 * s.flagged_fraction, s.snr, s.amplitude,
+             100 * s.amplitude_rms,
              s.phase_rms_deg]
             for t in tables
             for s in t.stats
@@ -376,5 +388,3 @@ def _table_of_antennas(page: Any, tables: tuple[Caltable, ...]) -> None:
         units={"Flagged": "%", "Amplitude rms": "%", "Phase rms": "deg"}, filters=("Antenna", "Spw"),
         formats={"Flagged": ".1f", "SNR": ".0f", "Amplitude": ".4g", "Amplitude rms": ".2f", "Phase rms": ".2f"},
     )  # fmt: skip
-
-

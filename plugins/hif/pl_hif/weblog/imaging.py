@@ -25,7 +25,8 @@ def findcont_page(page: Any, ctx: Any, result: FindcontResult) -> None:
     page.table(
         ["Field", "Spw", "Status", "From", "To", "Frame", "Channels", "Share", "Line at"],
         [
-            [f.record.field, f.record.spw, f.status, low / 1e9, high / 1e9, f.record.frame, f"{a}~{b}", 100 * f.fraction,
+            [f.record.field, f.record.spw, f.status, low / 1e9, high / 1e9, f.record.frame, f"{a}~{b}",
+             100 * f.fraction,
              f"{f.peak_snr:.0f} sigma" if f.line_hz else "–"]
             for f in result.found
             for (low, high), (a, b) in zip(f.record.ranges_hz, f.cube_ranges, strict=True)
@@ -38,12 +39,14 @@ def findcont_page(page: Any, ctx: Any, result: FindcontResult) -> None:
         page.note(f"{failure.item}: {failure.reason}", "error")
     page.section("Spectra")
     page.text(
-        "Mean spectrum of the pixels with emission in a dirty cube; shaded is what counts as continuum. The dirty image under it shows the "
+        "Mean spectrum of the pixels with emission in a dirty cube; shaded is what counts as continuum. The dirty "
+        "image under it shows the "
         "largest channel of each pixel, with the regions of line emission that the imaging cleans in."
     )
     page.plots(
         draw_spectrum, result.found, caption=lambda f: f"{f.record.field}, spw {f.record.spw}: {f.reason}",
-        tags=lambda f: {"field": f.record.field, "spw": str(f.record.spw), "type": "spectrum"}, size="large", name="spectrum",
+        tags=lambda f: {"field": f.record.field, "spw": str(f.record.spw), "type": "spectrum"}, size="large",
+        name="spectrum",
     )  # fmt: skip
     page.plots(
         draw_dirty, result.found, caption=lambda f: f"{f.record.field}, spw {f.record.spw}: peak over the channels",
@@ -81,7 +84,10 @@ def draw_dirty(ctx: Any, found: FoundContinuum, path: Path) -> None:
     scale = 3600.0 / frame.cell_arcsec
     for region in found.record.regions:
         (ra1, dec1), (ra2, dec2) = region.corners_deg
-        xs = sorted(frame.x0 - ((ra - frame.ra_deg + 180) % 360 - 180) * np.cos(np.radians(frame.dec_deg)) * scale for ra in (ra1, ra2))
+        xs = sorted(
+            frame.x0 - ((ra - frame.ra_deg + 180) % 360 - 180) * np.cos(np.radians(frame.dec_deg)) * scale
+            for ra in (ra1, ra2)
+        )
         ys = sorted(frame.y0 + (dec - frame.dec_deg) * scale for dec in (dec1, dec2))
         outline[max(int(xs[0]), 0) : int(xs[1]) + 1, max(int(ys[0]), 0) : int(ys[1]) + 1] = 1
     plots.image_panel(
@@ -106,9 +112,11 @@ def makeimlist_page(page: Any, ctx: Any, result: MakeimlistResult) -> None:
     page.section("Images to make")
     page.text(f"{len(result.targets)} of {result.expected} images, from data of type {result.datatype}.")
     page.table(
-        ["Field", "Intent", "Spw", "Kind", "Pixel", "Size", "Channels", "Robust", "Deconvolver", "Beam (estimated)", "Image"],
+        ["Field", "Intent", "Spw", "Kind", "Pixel", "Size", "Channels", "Robust", "Deconvolver", "Beam (estimated)",
+         "Image"],
         [
-            [t.field, t.intent, ", ".join(map(str, t.spws)), t.specmode, t.cell_arcsec, f"{t.imsize[0]} × {t.imsize[1]}",
+            [t.field, t.intent, ", ".join(map(str, t.spws)), t.specmode, t.cell_arcsec,
+             f"{t.imsize[0]} × {t.imsize[1]}",
              t.nchan if t.nchan > 0 else 1, t.robust, t.deconvolver, t.beam_estimate_arcsec, t.imagename]
             for t in result.targets
         ],
@@ -130,11 +138,14 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
     """Numbers, images, residuals, moments, spectra."""
     page.section("Images")
     page.table(
-        ["Field", "Spw", "Kind", "Peak", "Noise", "Expected noise", "Dynamic range", "Beam", "Residual peak", "Cycles", "Mask", "Stopped"],
+        ["Field", "Spw", "Kind", "Peak", "Noise", "Expected noise", "Dynamic range", "Beam", "Residual peak", "Cycles",
+         "Mask", "Stopped"],
         [_row(i) for i in result.images],
-        units={"Peak": "mJy/beam", "Noise": "mJy/beam", "Expected noise": "mJy/beam", "Beam": "arcsec", "Residual peak": "mJy/beam"},
+        units={"Peak": "mJy/beam", "Noise": "mJy/beam", "Expected noise": "mJy/beam", "Beam": "arcsec",
+            "Residual peak": "mJy/beam"},
         filters=("Field", "Spw"),
-        formats={"Peak": ".2f", "Noise": ".3f", "Expected noise": ".3f", "Dynamic range": ".0f", "Residual peak": ".2f"},
+        formats={"Peak": ".2f", "Noise": ".3f", "Expected noise": ".3f", "Dynamic range": ".0f",
+            "Residual peak": ".2f"},
         caption="Expected noise: what the scatter of the visibilities promises with natural weights.",
     )  # fmt: skip
     for failure in result.failures:
@@ -160,18 +171,22 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
         )  # fmt: skip
         if image.numbers.spectrum:
             page.plots(
-                draw_peak_spectrum, [image], caption="Spectrum at the pixel of the peak; shaded are the continuum channels.",
+                draw_peak_spectrum, [image],
+                caption="Spectrum at the pixel of the peak; shaded are the continuum channels.",
                 tags={**_tags(image), "type": "spectrum"}, size="large", name="peak-spectrum",
             )  # fmt: skip
             page.plots(
-                draw_channel_noise, [image], caption="Noise of every channel, and what the visibilities promise (dashed).",
+                draw_channel_noise, [image],
+                caption="Noise of every channel, and what the visibilities promise (dashed).",
                 tags={**_tags(image), "type": "noise"}, size="large", name="noise",
             )  # fmt: skip
     page.section("Deconvolution", level="detail")
     page.table(
-        ["Image", "Attempt", "Masks", "Gain", "Cyclefactor", "Sigma", "Limit", "Iterations", "Major cycles", "Stop code", "Outcome"],
+        ["Image", "Attempt", "Masks", "Gain", "Cyclefactor", "Sigma", "Limit", "Iterations", "Major cycles",
+         "Stop code", "Outcome"],
         [
-            [i.name, n, a.masking, a.gain, a.cyclefactor, a.nsigma, a.niter, a.iterations, a.major_cycles, a.stop_code, a.reason]
+            [i.name, n, a.masking, a.gain, a.cyclefactor, a.nsigma, a.niter, a.iterations, a.major_cycles, a.stop_code,
+             a.reason]
             for i in result.images
             for n, a in enumerate(i.attempts, 1)
         ],
@@ -189,7 +204,8 @@ def _row(image: MadeImage) -> list[Any]:
     return [
         image.target.field, ", ".join(map(str, image.target.spws)), image.target.specmode, 1e3 * n.peak, 1e3 * n.rms,
         1e3 * n.expected_rms, n.peak / n.rms if n.rms > 0 else None,
-        f"{n.beam[0]:.1f} × {n.beam[1]:.1f}" if n.beam else "–", 1e3 * last.residual_peak, last.iterations, last.masking,
+        f"{n.beam[0]:.1f} × {n.beam[1]:.1f}" if n.beam else "–", 1e3 * last.residual_peak, last.iterations,
+        last.masking,
         _STOPS.get(last.stop_code, str(last.stop_code)),
     ]  # fmt: skip
 
@@ -224,11 +240,13 @@ def _pictures(ctx: Any, image: MadeImage) -> list[Shown]:
         )  # fmt: skip
     if "mom1" in moments:
         found.append(
-            Shown(image=image, kind="moment 1", file=moments["mom1"], caption="Mean velocity, where the line is above 5 sigma",
+            Shown(image=image, kind="moment 1", file=moments["mom1"], caption="Mean velocity, where the line is "
+                "above 5 sigma",
                   unit="km/s", diverging=True, limits=n.line_velocity_km_s)
         )  # fmt: skip
     found.append(
-        Shown(image=image, kind="image", file=moments.get("mom8") or files["image"], caption=f"Image{flat}; outlined is the mask",
+        Shown(image=image, kind="image", file=moments.get("mom8") or files["image"],
+        caption=f"Image{flat}; outlined is the mask",
               outline=outline)
     )  # fmt: skip
     if "residual" in files:
@@ -251,7 +269,11 @@ def draw_image(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
         subtitle=item.kind, contours=item.outline, colour_map="diverging" if item.diverging else "sequential",
         limits=item.limits if item.kind == "moment 1" else None,
     )  # fmt: skip
-    return {"Peak": f"{stats['peak']:.4g} {item.unit}", "Minimum": f"{stats['minimum']:.4g}", "Rms": f"{stats['rms']:.3g}"}
+    return {
+        "Peak": f"{stats['peak']:.4g} {item.unit}",
+        "Minimum": f"{stats['minimum']:.4g}",
+        "Rms": f"{stats['rms']:.3g}",
+    }
 
 
 def _tags(image: MadeImage) -> dict[str, str]:
@@ -275,7 +297,9 @@ def draw_peak_spectrum(ctx: Any, image: MadeImage, path: Path) -> None:
     axis = np.array(n.velocity_km_s) if n.velocity_km_s else np.array(n.frequency_hz) / 1e9
     ranges = t.continuum
     if n.velocity_km_s and t.restfreq_hz:
-        ranges = tuple((C_KM_S * (1 - high / t.restfreq_hz), C_KM_S * (1 - low / t.restfreq_hz)) for low, high in ranges)
+        ranges = tuple(
+            (C_KM_S * (1 - high / t.restfreq_hz), C_KM_S * (1 - low / t.restfreq_hz)) for low, high in ranges
+        )
     else:
         ranges = tuple((low / 1e9, high / 1e9) for low, high in ranges)
     plots.spectrum(

@@ -44,12 +44,12 @@ def edge_selection(windows: Sequence[tuple[int, int]], fraction: float) -> str:
 def quack(scans: Sequence[ScanTiming], integration_s: float) -> tuple[float, tuple[int, ...], str]:
     """How much of the beginning of which scans to flag.
 
-    Returns the interval in seconds, the scans, and the reason. A scan qualifies when its field or its windows
-    differ from those of the scan before it (the first always does): only then did the antennas move or the receivers change.
+    Returns the interval in seconds, the scans, and the reason. A scan qualifies when its field or its windows differ
+    from those of the scan before it (the first always does): only then did the antennas move or the receivers change.
 
-    The reference pipeline flags 1.5 integrations, meaning the first dump, of a few seconds. On data averaged
-    to more than 10 s that would cost most of a short calibrator scan for a settling time that the first average mostly hides: half
-    an integration (exactly the first dump) is flagged there, and scans of fewer than four dumps are left whole.
+    The reference pipeline flags 1.5 integrations, meaning the first dump, of a few seconds. On data averaged to more
+    than 10 s that would cost most of a short calibrator scan for a settling time that the first average mostly hides:
+    half an integration (exactly the first dump) is flagged there, and scans of fewer than four dumps are left whole.
     """
     moved = []
     before: ScanTiming | None = None

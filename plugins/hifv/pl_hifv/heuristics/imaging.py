@@ -30,7 +30,8 @@ def view_level(specmode: str, lowest_hz: float) -> Choice:
 def automask(intent: str, specmode: str, baseline_75_m: float) -> dict[str, float | bool | int]:
     """Parameters of auto-multithresh for the VLA.
 
-    Growing is not pruned, and one noise estimate serves: both cost half of the time of a cube and change nothing measurable.
+    Growing is not pruned, and one noise estimate serves: both cost half of the time of a cube and change nothing
+    measurable.
     """
     return {
         "sidelobethreshold": 2.0, "noisethreshold": 5.0, "lownoisethreshold": 1.5, "negativethreshold": 0.0,

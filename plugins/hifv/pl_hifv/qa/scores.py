@@ -49,7 +49,8 @@ def imported(result: ImportdataResult) -> list[QAScore]:
             metric="import.processed_before", value=len(old), score=1.0 - 0.5 * len(old) / count,
             short="Unprocessed data" if not old else "Processed before",
             long="The history holds no earlier processing." if not old
-            else f"The history of {', '.join(old)} holds earlier processing: smoothing or calibration may be applied twice.",
+            else f"The history of {', '.join(old)} holds earlier processing: smoothing or calibration may be "
+                f"applied twice.",
         )
     )  # fmt: skip
     return scores
@@ -59,8 +60,8 @@ def imported(result: ImportdataResult) -> list[QAScore]:
 def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
     """What was flagged beyond the plan: 1 − f/0.6; zeros above 1 % in a line window, or above 5 % of all: 0.3.
 
-    Autocorrelations and edge channels, which are flagged by decision, count neither as data nor as flagged; the reference
-    pipeline (2026) counts everything.
+    Autocorrelations and edge channels, which are flagged by decision, count neither as data nor as flagged; the
+    reference pipeline (2026) counts everything.
     """
     scores = []
     for one in result.sets:
@@ -71,7 +72,8 @@ def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
         scores.append(
             QAScore(
                 metric="flags.deterministic", value=f, score=max(0.0, 1 - f / 0.6),
-                short=f"{100 * f:.1f} % flagged", long=f"{100 * f:.1f} % of the cross-correlations of {one.vis} (without edge "
+                short=f"{100 * f:.1f} % flagged",
+                long=f"{100 * f:.1f} % of the cross-correlations of {one.vis} (without edge "
                 "channels) were flagged before anybody looked at the data.", applies_to=AppliesTo(vis=one.vis),
             )
         )  # fmt: skip
@@ -103,7 +105,8 @@ def standards_present(result: VlasetjyResult) -> list[QAScore]:
             metric="setjy.measured", value=len(result.fluxes),
             score=len(result.fluxes) / result.expected if 0 < len(result.fluxes) <= result.expected else 0.0,
             short=f"{len(result.fluxes)} of {result.expected} models set",
-            long=f"{len(result.fluxes)} of {result.expected} combinations of standard calibrator and window have a model.",
+            long=f"{len(result.fluxes)} of {result.expected} combinations of standard calibrator and window have a "
+            f"model.",
         )
     ]  # fmt: skip
     for s in result.standards:
@@ -118,7 +121,9 @@ def standards_present(result: VlasetjyResult) -> list[QAScore]:
         )  # fmt: skip
     if not result.standards:
         scores.append(
-            QAScore(metric="setjy.standard_present", score=0.0, short="No standard", long="There is no standard calibrator.")
+            QAScore(
+                metric="setjy.standard_present", score=0.0, short="No standard", long="There is no standard calibrator."
+            )
         )
     return scores
 
@@ -129,7 +134,9 @@ def priors_made(result: PriorcalsResult) -> QAScore:
     wanted = [p for p in result.priors if p.expected]
     missing = [p for p in wanted if not p.caltable]
     if not wanted:
-        return QAScore(metric="priors.made", score=None, short="None apply", long="No prior calibration applies to the data.")
+        return QAScore(
+            metric="priors.made", score=None, short="None apply", long="No prior calibration applies to the data."
+        )
     return QAScore(
         metric="priors.made", value=len(wanted) - len(missing), score=1 - len(missing) / len(wanted),
         short=f"{len(wanted) - len(missing)} of {len(wanted)} made",
@@ -146,13 +153,20 @@ def products_written(result: ExportdataResult) -> list[QAScore]:
         if not expected:
             if kind == "fits":
                 scores.append(
-                    QAScore(metric="export.fits", value=0, score=0.0, short="No image", long="The run made no image to deliver.")
+                    QAScore(
+                        metric="export.fits",
+                        value=0,
+                        score=0.0,
+                        short="No image",
+                        long="The run made no image to deliver.",
+                    )
                 )
             continue
         made = sum(1 for p in result.products if p.kind == kind and p.size_bytes > 0)
         scores.append(
             QAScore(
-                metric=f"export.{kind}", value=made, score=min(1.0, made / expected), short=f"{made} of {expected} {kind}",
+                metric=f"export.{kind}", value=made, score=min(1.0, made / expected),
+                short=f"{made} of {expected} {kind}",
                 long=f"{made} of {expected} products of kind {kind} were written.",
             )
         )  # fmt: skip

@@ -53,11 +53,12 @@ class ExportdataResult(Result):
 class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
     """Write images, calibration, flags and scripts as products.
 
-    FITS files of images, primary beams, masks and moments; per measurement set an archive with its final flags and a text of what was
-    applied to what; per session an archive with the caltables; a manifest with sizes and checksums. File names follow the observatory's:
-    stage numbers are left out of image names.
+    FITS files of images, primary beams, masks and moments; per measurement set an archive with its final flags and a
+    text of what was applied to what; per session an archive with the caltables; a manifest with sizes and checksums.
+    File names follow the observatory's: stage numbers are left out of image names.
 
-    Everything is also restorable: the text of applied calibration and the archives of tables and flags are all that a restore needs.
+    Everything is also restorable: the text of applied calibration and the archives of tables and flags are all that a
+    restore needs.
     """
 
     name = "hifv_exportdata"
@@ -143,7 +144,11 @@ def _flags(ctx: StageContext, ms: MeasurementSet) -> Exported:
         archive.add(version, f"{inside}/{version.name}")
         archive.add(listing, f"{inside}/FLAG_VERSION_LIST")
     return Exported(
-        kind="flags", name=path.name, source=ms.name, size_bytes=path.stat().st_size, doc=f"flag version {_FLAG_VERSION}"
+        kind="flags",
+        name=path.name,
+        source=ms.name,
+        size_bytes=path.stat().st_size,
+        doc=f"flag version {_FLAG_VERSION}",
     )
 
 

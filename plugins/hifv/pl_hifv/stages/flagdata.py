@@ -64,13 +64,13 @@ class FlagdataResult(Result):
 class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     """Flag what is known to be bad before looking at the data.
 
-    In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags, shadowed
-    antennas, the user's template, autocorrelations, named scans, edge channels, the beginning of scans.
+    In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags,
+    shadowed antennas, the user's template, autocorrelations, named scans, edge channels, the beginning of scans.
 
     Edges: max(1, int(fracspw·channels)) channels on both sides of each window. Beginning of scans: see
-    `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none. Agents, their order
-    and the default of 5 % are the reference pipeline's (2026), which counts a file of flags that is asked for and absent as a warning only;
-    here a file that was *named* and is absent is refused.
+    `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none.
+    Agents, their order and the default of 5 % are the reference pipeline's (2026), which counts a file of flags that
+    is asked for and absent as a warning only; here a file that was *named* and is absent is refused.
     """
 
     name = "hifv_flagdata"
@@ -80,7 +80,9 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:
         for given in (inputs.fileonline, inputs.filetemplate):
             if given and not Path(given).is_file():
-                raise PlError(f"There is no file of flags {given}; leave the parameter unset if there is none to apply.")
+                raise PlError(
+                    f"There is no file of flags {given}; leave the parameter unset if there is none to apply."
+                )
 
     def run(self, ctx: StageContext, inputs: FlagdataInputs) -> FlagdataResult:
         return FlagdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
@@ -92,7 +94,13 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
             if commands.get(agent):
                 lines += [*commands[agent], f"mode='summary' name='{agent}'"]
         report = ctx.casa.flagdata(
-            vis=ms.path, mode="list", inpfile=lines, action="apply", tbuff=inputs.tbuff, savepars=False, flagbackup=False
+            vis=ms.path,
+            mode="list",
+            inpfile=lines,
+            action="apply",
+            tbuff=inputs.tbuff,
+            savepars=False,
+            flagbackup=False,
         )
         counted = flags.list_counts(report or {})
         if not counted:

@@ -57,13 +57,14 @@ class ImportdataResult(Result):
 class Importdata(Stage[ImportdataInputs, ImportdataResult]):
     """Import VLA data and learn what each scan is for.
 
-    Measurement sets get a working copy, UVFITS is converted. Intents come from the data; failing that from the user's rules; failing
-    that they are inferred: a field at the position of a standard calibrator sets the flux scale, the strongest of them the
-    bandpass, fields that alternate with another one calibrate its phases, the rest are targets. Every decision
-    is listed with its reason. Each window is classified as line or continuum by its band, width and channels.
+    Measurement sets get a working copy, UVFITS is converted. Intents come from the data; failing that from the user's
+    rules; failing that they are inferred: a field at the position of a standard calibrator sets the flux scale, the
+    strongest of them the bandpass, fields that alternate with another one calibrate its phases, the rest are targets.
+    Every decision is listed with its reason. Each window is classified as line or continuum by its band, width and
+    channels.
 
-    Rules given by the user win over what the data say: observers make mistakes. The reference pipeline needs intents in the data and
-    cannot begin without; its line and continuum rules (2026) are used unchanged.
+    Rules given by the user win over what the data say: observers make mistakes. The reference pipeline needs intents
+    in the data and cannot begin without; its line and continuum rules (2026) are used unchanged.
     """
 
     name = "hifv_importdata"

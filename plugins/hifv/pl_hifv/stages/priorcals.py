@@ -77,13 +77,14 @@ class PriorcalsResult(Result):
 class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
     """Make the calibrations known before any solving.
 
-    Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains (``rq``, only for
-    data since February 2011 that carry the SYSPOWER table), corrections of antenna positions (``antpos``, from a file).
+    Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains
+    (``rq``, only for data since February 2011 that carry the SYSPOWER table), corrections of antenna positions
+    (``antpos``, from a file).
 
-    The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The reference pipeline
-    calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are taken from a file only:
-    the observatory's web page answers only with a network, and a run must not depend on that silently.
-    What does not apply to the data is listed with the reason.
+    The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The
+    reference pipeline calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are
+    taken from a file only: the observatory's web page answers only with a network, and a run must not depend on that
+    silently. What does not apply to the data is listed with the reason.
     """
 
     name = "hifv_priorcals"
@@ -155,14 +156,12 @@ def _opacity(ctx: StageContext, ms: MeasurementSet, pwv_mm: float, wanted: bool)
     if not wanted:
         return Prior(vis=ms.name, kind="opac", reason="switched off by apply_opcal"), []
     taus = _zenith_opacities(ctx, ms, pwv_mm)
-    windows = [s for s in ms.spws]
+    windows = list(ms.spws)
     prior = _made(
         ctx, ms, "opac", f"model atmosphere with {pwv_mm:.1f} mm of water",
         spw=",".join(str(s.id) for s in windows), parameter=[taus[int(s.id)] for s in windows],
     )  # fmt: skip
-    return prior, [
-        Opacity(vis=ms.name, spw=int(s.id), frequency_hz=s.centre_hz, tau=taus[int(s.id)]) for s in windows
-    ]
+    return prior, [Opacity(vis=ms.name, spw=int(s.id), frequency_hz=s.centre_hz, tau=taus[int(s.id)]) for s in windows]
 
 
 def _zenith_opacities(ctx: StageContext, ms: MeasurementSet, pwv_mm: float) -> dict[int, float]:
@@ -209,9 +208,7 @@ def _requantizer(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
     return _made(ctx, ms, "rq", "requantizer gains of the SYSPOWER table")
 
 
-def _positions(
-    ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs
-) -> tuple[Prior, list[AntennaOffset]]:
+def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> tuple[Prior, list[AntennaOffset]]:
     if not inputs.apply_antpos:
         return Prior(vis=ms.name, kind="antpos", reason="switched off by apply_antpos"), []
     path = Path(inputs.antposfile or "antennapos.csv")
@@ -241,7 +238,9 @@ def read_offsets(path: Path, basename: str) -> list[AntennaOffset]:
             if number == 1 or not row:
                 continue
             if len(row) != 6:
-                raise PlError(f"Line {number} of {path} has {len(row)} columns; six are needed (the last is a comment).")
+                raise PlError(
+                    f"Line {number} of {path} has {len(row)} columns; six are needed (the last is a comment)."
+                )
             try:
                 x, y, z = (float(v) for v in row[2:5])
             except ValueError:

@@ -58,12 +58,13 @@ class VlasetjyResult(Result):
 class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
     """Set the models of the standard flux-density calibrators.
 
-    A field is a standard calibrator when its direction lies within 0.0012 rad of one of 3C48, 3C138, 3C147, 3C286 and it has
-    the intent AMPLITUDE. It gets the resolved model image of its band (3C286_L.im …), scaled to the
-    Perley & Butler (2017, ApJS 230, 7) flux density of every channel, in the model column.
+    A field is a standard calibrator when its direction lies within 0.0012 rad of one of 3C48, 3C138, 3C147, 3C286 and
+    it has the intent AMPLITUDE. It gets the resolved model image of its band (3C286_L.im …), scaled to the Perley &
+    Butler (2017, ApJS 230, 7) flux density of every channel, in the model column.
 
-    The match is by position because names vary (3C286, 1331+305, J1331+3030). Where the reference pipeline warns and goes on without a
-    flux scale (no standard calibrator, no model image), this stage fails: every flux afterwards would be arbitrary.
+    The match is by position because names vary (3C286, 1331+305, J1331+3030). Where the reference pipeline warns and
+    goes on without a flux scale (no standard calibrator, no model image), this stage fails: every flux afterwards
+    would be arbitrary.
     """
 
     name = "hifv_vlasetjy"
@@ -92,15 +93,13 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         )
 
 
-def standards_of(
-    ctx: StageContext, ms: MeasurementSet, intent: str
-) -> list[tuple[Field, StandardCalibrator, float]]:
+def standards_of(ctx: StageContext, ms: MeasurementSet, intent: str) -> list[tuple[Field, StandardCalibrator, float]]:
     """Fields with the intent that lie on a standard calibrator, with the distance in arcsec."""
     candidates = ms.fields_with_intent(intent)
     if not candidates:
         raise PlError(
             f"No scan of {ms.name} has the intent {intent}, so the flux scale cannot be set;"
-            " name the flux calibrator with --intent \"AMPLITUDE=NAME\" when importing."
+            ' name the flux calibrator with --intent "AMPLITUDE=NAME" when importing.'
         )
     found = []
     known = [c for c in ctx.telescope(ms).calibrators if c.ra_rad is not None and c.dec_rad is not None]

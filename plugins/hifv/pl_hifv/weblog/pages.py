@@ -21,7 +21,8 @@ from pl_kernel.weblog.page import Link
 _SOURCES = {
     "data": "The data say what each scan is for.",
     "user": "The user's rules say what each field is for.",
-    "inferred": "The data do not say what the scans are for. It was inferred from the fields' positions and the order of the scans.",
+    "inferred": "The data do not say what the scans are for. It was inferred from the fields' positions and the "
+    "order of the scans.",
     "none": "Nobody says what the scans are for.",
 }
 
@@ -33,7 +34,8 @@ def importdata_page(page: Any, ctx: Any, result: ImportdataResult) -> None:
     page.table(
         ["Measurement set", "From", "Kind", "How", "Begin (UTC)", "Minutes", "Antennas", "Fields", "Windows", "Size"],
         [
-            [Link(i.ms.name, f"ms:{i.ms.name}"), Path(i.source).name, i.kind, i.how, i.ms.start.strftime("%Y-%m-%d %H:%M"),
+            [Link(i.ms.name, f"ms:{i.ms.name}"), Path(i.source).name, i.kind, i.how,
+             i.ms.start.strftime("%Y-%m-%d %H:%M"),
              i.ms.duration_s / 60, len(i.ms.antennas), len(i.ms.fields), len(i.ms.spws), i.ms.size_bytes / 1e6]
             for i in result.imported
         ],
@@ -88,7 +90,8 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
                 for a in AGENTS
                 if a == "before" or a in one.commands or a in one.reasons
             ],
-            units={"Newly flagged": "%", "Flagged after": "%"}, formats={"Newly flagged": ".2f", "Flagged after": ".2f"},
+            units={"Newly flagged": "%", "Flagged after": "%"},
+            formats={"Newly flagged": ".2f", "Flagged after": ".2f"},
             caption="In the order in which they worked; autocorrelations count as data.",
         )  # fmt: skip
         flag_table(page, [(c.name, c) for c in one.counts], "field", "Flagged data by field, after each agent")
@@ -105,7 +108,8 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
 
 
 _WORDS = {
-    "before": "came with the data", "clip": "exact zeros", "online": "observatory's flags", "shadow": "shadowed antennas",
+    "before": "came with the data", "clip": "exact zeros", "online": "observatory's flags",
+    "shadow": "shadowed antennas",
     "template": "user's flags", "autocorr": "autocorrelations", "scans": "named scans", "edgespw": "edge channels",
     "quack": "beginning of scans",
 }  # fmt: skip
@@ -152,11 +156,17 @@ def vlasetjy_page(page: Any, ctx: Any, result: VlasetjyResult) -> None:
 def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
     """What was made, what does not apply and why."""
     page.section("Prior calibrations")
-    words = {"gceff": "gain curve and efficiency", "opac": "opacity", "rq": "requantizer", "antpos": "antenna positions"}
+    words = {
+        "gceff": "gain curve and efficiency",
+        "opac": "opacity",
+        "rq": "requantizer",
+        "antpos": "antenna positions",
+    }
     page.table(
         ["Measurement set", "Kind", "Done", "Why", "Table"],
         [
-            [p.vis, words.get(p.kind, p.kind), "made" if p.caltable else ("FAILED" if p.expected else "skipped"), p.reason,
+            [p.vis, words.get(p.kind, p.kind), "made" if p.caltable else ("FAILED" if p.expected else "skipped"),
+             p.reason,
              p.caltable or "–"]
             for p in result.priors
         ],
@@ -166,7 +176,8 @@ def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
             ["Measurement set", "Spw", "Frequency", "Zenith opacity"],
             [[o.vis, o.spw, o.frequency_hz / 1e9, o.tau] for o in result.opacities],
             caption="; ".join(f"{vis}: {why}" for vis, why in result.pwv_reason.items()),
-            units={"Frequency": "GHz", "Zenith opacity": "neper"}, formats={"Frequency": ".5f", "Zenith opacity": ".5f"},
+            units={"Frequency": "GHz", "Zenith opacity": "neper"},
+            formats={"Frequency": ".5f", "Zenith opacity": ".5f"},
         )  # fmt: skip
     if result.offsets:
         page.table(
@@ -182,7 +193,8 @@ def exportdata_page(page: Any, ctx: Any, result: ExportdataResult) -> None:
     page.table(
         ["File", "Kind", "Content", "Size"],
         [[Link(p.name, f"products/{p.name}"), p.kind, p.doc, p.size_bytes / 1e6] for p in result.products],
-        units={"Size": "MB"}, formats={"Size": ".2f"},
+        units={"Size": "MB"},
+        formats={"Size": ".2f"},
     )
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
