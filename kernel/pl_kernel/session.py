@@ -13,12 +13,13 @@ import attrs
 
 from . import conditions
 from .context import Context
+from .environment import machine, versions
 from .errors import InputError, StageFailed, UnknownName
 from .events import Event, EventBus, EventFile, Listener
 from .journal import RunFolder, RunRecord, RunStep
 from .ms.importers import recognise, required_space
 from .params import resolve
-from .plugins import Registry, kernel_version
+from .plugins import Registry
 from .plugins import registry as installed
 from .recipe import BREAKPOINT, Recipe
 from .runner import Runner, StageOutcome
@@ -84,7 +85,7 @@ class Session:
         record = RunRecord(
             name=folder.root.name, recipe=_recipe_facts(recipe), needs=recipe.needs.intents if recipe else (),
             data=tuple(str(p) for p in paths), created=datetime.now(UTC),
-            pl={"kernel": kernel_version(), "plugins": plugins.versions()}, steps=steps,
+            pl=versions(plugins.versions()), environment=machine(), steps=steps,
             options={"workers": int(workers)},
         )  # fmt: skip
         if folder.exists:
