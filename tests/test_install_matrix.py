@@ -111,3 +111,13 @@ def test_the_third_partys_recipe_runs_and_judges_a_stage_of_the_kernel(clean_pyt
     assert len(ours) == 1 and ours[0]["score"] == 0.5 and "enough_antennas" in ours[0]["origin"]
     assert (tmp_path / "run/weblog/index.html").is_file()
     assert len(list((tmp_path / "run/stages/002-example_tally/plots").glob("*.png"))) == 1
+
+
+@pytest.mark.casa
+def test_the_demo_begins_with_what_was_installed(clean_python, tmp_path):
+    said = run(
+        clean_python, "-m", "pl_kernel", "demo", "-o", "demo", "--stop-after", "hifv_vlasetjy", "--json", cwd=tmp_path
+    )
+    facts = json.loads(said.stdout)
+    assert facts["status"] == "stopped"
+    assert [s["name"] for s in facts["stages"]][-1] == "hifv_vlasetjy"
