@@ -71,6 +71,10 @@ def visit(browser: Any, weblog: Path) -> Iterator[Opener]:
     complaints: list[str] = []
     contexts: list[Any] = []
 
+    def failed(request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the reader went on before the page was whole
+            complaints.append(f"cannot load {request.url}: {request.failure}")
+
     def visit(path: str = "index.html", *, width: int = 1280, scheme: str = "light", fragment: str = "") -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
@@ -79,7 +83,7 @@ def visit(browser: Any, weblog: Path) -> Iterator[Opener]:
         page.on("console", lambda m: complaints.append(f"{path}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(f"{path}: {error}"))
         page.on("dialog", lambda dialog: (complaints.append(f"{path}: dialog {dialog.message}"), dialog.dismiss()))
-        page.on("requestfailed", lambda r: complaints.append(f"{path}: cannot load {r.url}"))
+        page.on("requestfailed", failed)
         page.on("request", lambda r: None if r.url.startswith("file:") else complaints.append(f"network: {r.url}"))
         page.goto((weblog / path).as_uri() + fragment)
         return page

@@ -209,6 +209,7 @@ def test_a_running_web_log_offers_news_when_there_are_any(browser: Any, tmp_path
     page.clock.install()
     page.goto(index.as_uri())
     assert "5 of 6 stages done, now hif_image" in page.locator(".state").inner_text()
+    assert "last news at" in page.locator("#live").inner_text()
     page.clock.run_for(6000)
     page.wait_for_timeout(200)
     assert not page.locator("#reload").is_visible()
@@ -218,6 +219,9 @@ def test_a_running_web_log_offers_news_when_there_are_any(browser: Any, tmp_path
     page.locator("#reload").wait_for(state="visible", timeout=5000)
     page.click("#reload")
     page.wait_for_function("document.querySelector('.state').textContent.includes('6 of 6')")
+    write_site(run, live=False)
+    page.goto((index.parent / STAGE).as_uri())
+    assert not page.locator("#live").is_visible()
     context.close()
 
 

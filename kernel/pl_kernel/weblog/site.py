@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class _Site:
 
     def _render_if_new(self, template: str, path: str, known: Mapping[str, Any], **values: Any) -> None:
         """Render a page that may hold hundreds of pictures, unless it would say the same as last time."""
-        said = json.dumps([values, self.live, self.run_name, self.run.get("pl")], sort_keys=True)
+        said = json.dumps([values, self.run_name, self.run.get("pl")], sort_keys=True)
         digest = hashlib.sha256(said.encode()).hexdigest()[:16]
         self.state["pages"][path] = digest
         if known.get(path) != digest or not (self.out / f"{path}.html").is_file():
@@ -291,11 +292,10 @@ class _Site:
         body = {"stages": stages, "entries": entries, "live": self.live, "run": self.run_name}
         text = script_json(body)
         revision = hashlib.sha256(text.encode()).hexdigest()[:12]
+        written = datetime.now(UTC).isoformat(timespec="seconds")
         (self.out / "assets").mkdir(exist_ok=True)
-        _replace(
-            self.out / "assets" / "run-index.js",
-            f'window.PL_REVISION = "{revision}";\nwindow.PL_INDEX = {text};\n'.encode(),
-        )
+        script = f'window.PL_REVISION = "{revision}";\nwindow.PL_WRITTEN = "{written}";\nwindow.PL_INDEX = {text};\n'
+        _replace(self.out / "assets" / "run-index.js", script.encode())
 
 
 # ---- what the overview pages show ----------------------------------------------------------------------------------

@@ -310,13 +310,21 @@
   });
 
   // ---- a running pipeline ---------------------------------------------------------------------------------------
-  if ("live" in document.body.dataset) {
+  // Whether the run goes on stands in the index alone: pages of stages that are done are not written again.
+  if (index.live) {
     const known = window.PL_REVISION;
+    const tell = () => {
+      const moment = new Date(window.PL_WRITTEN);
+      $("news").textContent = Number.isNaN(moment.getTime()) ? "" : ", last news at " + moment.toISOString().slice(11, 19) + " UTC";
+    };
+    tell();
+    $("live").hidden = false;
     const timer = window.setInterval(() => {
       const script = make("script");
       script.src = up + "assets/run-index.js?" + Date.now();
       script.addEventListener("load", () => {
         script.remove();
+        tell();
         if (window.PL_REVISION === known) return;
         window.clearInterval(timer);
         $("reload").hidden = false;
