@@ -139,7 +139,8 @@ def phase_jump_fraction(phase_rad: np.ndarray) -> float:
         return 0.0
     off = np.abs(step - np.median(step))
     mad = np.median(off)
-    return float(np.mean(off > 5 * mad)) if mad > 0 else 0.0
+    # Below a microradian there is only rounding.
+    return float(np.mean(off > 5 * mad)) if mad > 1e-6 else 0.0
 
 
 def statistics(solutions: Solutions, names: dict[int, str], trim: float = 0.1) -> tuple[SolutionStats, ...]:

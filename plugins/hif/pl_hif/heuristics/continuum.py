@@ -145,7 +145,7 @@ def find(
     if side == "absorption":
         high, low = level + 1.15 * sigmas * noise, level - sigmas * noise
     quiet = seen & (values <= high) & (values >= low)
-    ranges = _runs(quiet)
+    ranges = runs(quiet)
     ranges = _tidy(ranges, n, seen)
     if not ranges:
         return _nothing(
@@ -196,7 +196,8 @@ def _quiet(values: np.ndarray) -> tuple[float, float, str]:
     return near, sigma, side
 
 
-def _runs(quiet: np.ndarray) -> list[tuple[int, int]]:
+def runs(quiet: np.ndarray) -> list[tuple[int, int]]:
+    """Runs of True as inclusive ranges."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], quiet.astype(int), [0]))))
     return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -232,4 +233,4 @@ def line_channels(ranges: Sequence[tuple[int, int]], seen: Sequence[bool]) -> tu
     line = np.array(seen, bool)
     for a, b in ranges:
         line[a : b + 1] = False
-    return tuple(_runs(line))
+    return tuple(runs(line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from pl_hif.heuristics import imaging
 from pl_hif.targets import CONTINUUM, ContinuumRecord, LineRegion
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
+from pl_kernel.ms.contfile import ContAnswer, ContFile, ContRanges, read_contfile
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
@@ -31,6 +33,9 @@ _PIXELS_PER_BEAM = 4.0
 
 class FindcontInputs(Inputs):
     field: str = param("", doc="Names of targets, separated by commas; default all.")
+    contfile: Path | None = param(
+        None, doc="A cont.dat whose ranges are taken as they are; windows it does not name are searched."
+    )
     robust: float = param(_ROBUST, doc="Briggs' robustness of the dirty cubes.", minimum=-2.0, maximum=2.0)
     sigma: float | None = param(
         None,
@@ -77,6 +82,8 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     noise, trimmed where they meet a line. With the continuum subtracted from the cube, the pixels that still stand out
     give the regions of line emission.
 
+    Ranges of a cont.dat given by the user are taken as they are. What was found is written to cont.dat (version 3).
+
     The steps and the numbers are those of the reference pipeline's continuum finder (2026), without its repeats for
     line forests and bad atmosphere. The emission regions are handed on to the imaging as region text, so that CASA
     alone can repeat it.
@@ -95,6 +102,9 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         names = dict.fromkeys(f.name for ms in sets for f in ms.fields_with_intent("TARGET"))
         if wanted - set(names):
             raise PlError(f"There is no target called {', '.join(sorted(wanted - set(names)))}.")
+        if inputs.contfile is not None and not inputs.contfile.is_file():
+            raise PlError(f"There is no file of continuum ranges {inputs.contfile}.")
+        given = read_contfile(inputs.contfile) if inputs.contfile is not None else ContFile()
         found: list[FoundContinuum] = []
         failures: list[ItemFailure] = []
         jobs = [
@@ -107,11 +117,12 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             raise PlError("No scan has the intent TARGET, so there is no target to find the continuum of.")
         for count, (name, spw, having) in enumerate(jobs, 1):
             try:
-                found.append(self._one(ctx, inputs, name, spw, having, datatype))
+                found.append(self._one(ctx, inputs, name, spw, having, datatype, given))
             except PlError as error:
                 failures.append(ItemFailure(f"{name}, spw {spw}", error.sentence))
                 ctx.log.warning(f"No continuum of {name}, spw {spw}: {error.sentence}")
             ctx.progress(count, len(jobs), f"{name} spw {spw}")
+        _contfile(ctx, found, failures, jobs).write(ctx.work / "cont.dat")
         known = {**ctx.value(CONTINUUM, {}), **{f.record.key: to_json(f.record) for f in found}}
         return FindcontResult(
             found=tuple(found), expected=len(jobs), datatype=datatype.name, failures=tuple(failures),
@@ -120,7 +131,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
 
     def _one(
         self, ctx: StageContext, inputs: FindcontInputs, name: str, spw: VirtualSpw, sets: Sequence[MeasurementSet],
-        datatype: DataType,
+        datatype: DataType, given: ContFile,
     ) -> FoundContinuum:  # fmt: skip
         virtual = VirtualSpws.of(ctx.context.measurement_sets)
         covered = []
@@ -144,6 +155,10 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         )
         result = finder.find(spectrum, observed, int(mask.sum()), inputs.sigma, reason=seen)
         centres, half = grid.centres_hz(), abs(grid.width_hz) / 2
+        names = virtual.names.get(spw, "")
+        answer = given.query(name, spw, names)
+        if answer.selection is not None:
+            result = _as_given(result, answer, centres, observed, grid.outframe)
         ranges_hz = [(float(centres[a] - half), float(centres[b] + half)) for a, b in result.ranges]
         line = finder.line_channels(result.ranges, observed.tolist())
         regions = _line_regions(cube, response, result.ranges, line, world, sidelobe) if result.ranges and line else ()
@@ -158,12 +173,14 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         )  # fmt: skip
         if not result.ranges:
             raise PlError(result.reason[:1].upper() + result.reason[1:] + ".")
-        source = next(
-            (s for s in sets[0].sources if s.id == next(f for f in sets[0].fields if f.name == name).source_id), None
-        )
+        field = next(f for f in sets[0].fields if f.name == name)
+        source = next((s for s in sets[0].sources if s.id == field.source_id), None)
         rest = next(iter((source.rest_frequencies_hz if source else {}).get(covered[0].spw, ())), None)
+        status = "all continuum" if result.all_continuum else "found"
+        if answer.selection is not None:
+            status = "given"
         return FoundContinuum(
-            record=record, status="all continuum" if result.all_continuum else "found", frequency_hz=centres.tolist(),
+            record=record, status=status, frequency_hz=centres.tolist(),
             spectrum=spectrum.tolist(), cube_ranges=result.ranges,
             line_hz=[(float(centres[a] - half), float(centres[b] + half)) for a, b in line],
             threshold_high=result.threshold_high, threshold_low=result.threshold_low, noise=result.noise,
@@ -188,6 +205,46 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             parallel=False,
         )  # fmt: skip
         return stem
+
+
+def _as_given(
+    result: finder.ContinuumRanges, answer: ContAnswer, centres: np.ndarray, observed: np.ndarray, frame: str
+) -> finder.ContinuumRanges:
+    """The ranges of the user's file in place of those found; the spectrum and its noise stay."""
+    selection = answer.selection
+    assert selection is not None
+    if selection.frame.name != frame:
+        raise PlError(f"The ranges of the file are in {selection.frame.name}; they must be in {frame}.")
+    chosen = np.zeros(len(centres), bool)
+    for low, high in selection.ranges_hz:
+        chosen |= (centres >= low) & (centres <= high)
+    ranges = finder.runs(chosen & observed)
+    if not ranges:
+        raise PlError("The ranges of the file lie outside the observed channels.")
+    return attrs.evolve(
+        result, ranges=tuple(ranges), all_continuum=answer.all_continuum, low_bandwidth=answer.low_bandwidth,
+        low_spread=answer.low_spread, reason="ranges given by the user",
+    )  # fmt: skip
+
+
+def _contfile(
+    ctx: StageContext, found: Sequence[FoundContinuum], failures: Sequence[ItemFailure], jobs: Sequence[Any]
+) -> ContFile:
+    """Everything known, for the products and for hand edits; windows without continuum say NONE."""
+    names = VirtualSpws.of(ctx.context.measurement_sets).names
+    done = {(f.record.field, f.record.spw): f.record for f in found}
+    file = ContFile()
+    for name, spw, _ in jobs:
+        record = done.get((name, int(spw)))
+        file = file.with_entry(
+            ContRanges(
+                field=name, spw=spw, spw_name=names.get(spw, ""), ranges_hz=record.ranges_hz if record else (),
+                all_continuum=bool(record and record.all_continuum),
+                low_bandwidth=bool(record and record.low_bandwidth),
+                low_spread=bool(record and record.low_spread), none=record is None,
+            )
+        )  # fmt: skip
+    return file
 
 
 def _read_cube(ctx: StageContext, stem: str) -> tuple[np.ndarray, np.ndarray, Any]:

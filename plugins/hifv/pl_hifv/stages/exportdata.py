@@ -91,6 +91,13 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
                 if tables:
                     path = ctx.products / f"{stem}.{clean_file_name(session)}.caltables.tgz"
                     made.append(_archive(path, "caltables", tables, session, f"{len(tables)} caltables"))
+        if (ctx.work / "cont.dat").is_file():
+            shutil.copyfile(ctx.work / "cont.dat", ctx.products / f"{stem}.cont.dat")
+            size = (ctx.products / f"{stem}.cont.dat").stat().st_size
+            made.append(
+                Exported(kind="continuum", name=f"{stem}.cont.dat", source="", size_bytes=size, doc="continuum ranges")
+            )
+            expected["continuum"] = 1
         if inputs.exportmses:
             expected["ms"] = len(sets)
             made += [
@@ -201,6 +208,8 @@ def _manifest(ctx: StageContext, stem: str, sets: list[MeasurementSet], made: li
     for product in made:
         if product.kind == "caltables":
             ElementTree.SubElement(by_session[product.source], "caltables", _attributes(ctx, product))
+        if product.kind == "continuum":
+            ElementTree.SubElement(ous, "aux_products_file", _attributes(ctx, product))
         if product.kind == "fits":
             ElementTree.SubElement(ous, "image", {**_attributes(ctx, product), "imagetype": product.doc})
     for script in ("casa_commands.py", "run.json"):
