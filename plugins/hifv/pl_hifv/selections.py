@@ -9,6 +9,9 @@ import attrs
 from pl_hifv.calibrators import selection
 from pl_kernel.ms.model import MeasurementSet, Scan
 
+CALIBRATORS = "BANDPASS,AMPLITUDE,PHASE,POLARIZATION,POLANGLE,POLLEAKAGE,CHECK"
+"""Intents of fields that calibrate."""
+
 
 @attrs.frozen(kw_only=True)
 class Part:

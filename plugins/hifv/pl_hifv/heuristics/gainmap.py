@@ -1,4 +1,4 @@
-"""Which visits to phase calibrators belong to which target scans, when targets take the gains of their neighbours only."""
+"""Which phase calibrators belong to which target scans, when targets take the gains of their neighbours only."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pl_hifv.heuristics import gainmap
 from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalFrom, MergedCal
-from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
+from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet, SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -101,6 +101,9 @@ class Applycals(Stage[ApplycalsInputs, ApplycalsResult]):
                 effects.append(MarkApplied(ms.name))
         if found:
             effects.append(versions.remember(ctx, found))
+        how = {"applymode": inputs.applymode, "parang": inputs.parang, "calwt": inputs.calwt, "gainmap": inputs.gainmap}
+        known = dict(ctx.value("hifv.applied_how") or {})
+        effects.append(SetValue("hifv.applied_how", {**known, **dict.fromkeys(targets, how)}))
         return ApplycalsResult(
             applied=tuple(applied), before=before, after=after, target_fields=targets, dropped=dropped,
             uncalibrated=left, effects=tuple(effects),

@@ -13,7 +13,7 @@ from pl_hifv import versions
 from pl_hifv.contsel import continuum
 from pl_hifv.heuristics import rfi
 from pl_hifv.heuristics.rfi import MODES, Mode, Pass, RfiWindow
-from pl_hifv.occupancy import FlagMap, Spectrum, look
+from pl_hifv.occupancy import FlagMap, Spectrum, look, virtual_ids
 from pl_hifv.selections import Part, calibrators, targets, tested
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
@@ -157,7 +157,7 @@ def _check(
         jobs.append((rest, ms.science_spw_selection))
     steps: list[Step] = []
     for count, (fields, spw) in enumerate(jobs, 1):
-        worker = _Flagger(ctx, ms, mode, part.only(ms, fields), spw)
+        worker = _Flagger(ctx, ms, mode, part.only(ms, fields), spw, _growable(ctx, ms, before))
         steps += worker.run(grow=_grows(inputs))
         ctx.progress(count, len(jobs), ms.name)
     after, left = look(ctx, ms, fields=part.fields, scans=part.scans, column=column)
@@ -168,6 +168,28 @@ def _check(
     )  # fmt: skip
 
 
+def _growable(ctx: StageContext, ms: MeasurementSet, before: FlagMap) -> str:
+    """The channels that hold any data, as a selection: edges flagged on purpose are no interference to grow around."""
+    virtual = virtual_ids(ctx, ms)
+    parts = []
+    for window in ms.science_spws:
+        flagged = before.channels.get(str(virtual[int(window.id)]), ())
+        runs = _runs([i for i, f in enumerate(flagged) if f < 1.0])
+        if runs:
+            parts.append(f"{window.id}:" + ";".join(f"{a}~{b}" for a, b in runs))
+    return ",".join(parts)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], n)
+        else:
+            runs.append((n, n))
+    return runs
+
+
 def _grows(inputs: CheckflagInputs) -> bool:
     return inputs.checkflagmode not in ("", "semi") if inputs.growflags is None else inputs.growflags
 
@@ -175,8 +197,10 @@ def _grows(inputs: CheckflagInputs) -> bool:
 class _Flagger:
     """The passes of a mode on one selection of fields that are judged alike."""
 
-    def __init__(self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str) -> None:
-        self.ctx, self.ms, self.mode, self.part = ctx, ms, mode, part
+    def __init__(
+        self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str, growable: str
+    ) -> None:
+        self.ctx, self.ms, self.mode, self.part, self.growable = ctx, ms, mode, part, growable
         self.selection = {
             "field": ",".join(str(f) for f in part.fields), "scan": ",".join(str(s) for s in part.scans), "spw": spw,
         }  # fmt: skip
@@ -204,7 +228,8 @@ class _Flagger:
             neartime, nearfreq = self.mode.grow
             self._apply(
                 ["mode='extend' growtime=100.0 growfreq=100.0 growaround=True extendpols=True ntime='scan'"
-                 f" flagneartime={neartime} flagnearfreq={nearfreq}"]
+                 f" flagneartime={neartime} flagnearfreq={nearfreq}"],
+                self.growable,
             )  # fmt: skip
         return steps
 
@@ -284,9 +309,10 @@ class _Flagger:
             self._apply([*commands, *extend])
         return steps
 
-    def _apply(self, commands: Sequence[str]) -> None:
+    def _apply(self, commands: Sequence[str], spw: str = "") -> None:
         # One reading of the data serves a whole list of commands.
-        where = " ".join(f"{k}='{v}'" for k, v in self.selection.items() if v)
+        chosen = {**self.selection, "spw": spw or self.selection["spw"]}
+        where = " ".join(f"{k}='{v}'" for k, v in chosen.items() if v)
         self.ctx.casa.flagdata(
             vis=self.ms.path, mode="list", inpfile=[f"{c} {where}" for c in commands], action="apply",
             flagbackup=False, savepars=False,

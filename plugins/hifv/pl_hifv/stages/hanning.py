@@ -110,7 +110,7 @@ class Hanning(Stage[HanningInputs, HanningResult]):
         path = smooth(ctx, ms, wanted)
         return (
             MsSmoothing(vis=ms.name, path=path, windows=_described(ms, choices)),
-            [ReplaceMeasurementSet(_moved(ctx, ms, path))],
+            [ReplaceMeasurementSet(moved(ctx, ms, path))],
         )
 
 
@@ -190,7 +190,7 @@ def _order(table: Any) -> np.ndarray:
     return np.lexsort(columns[::-1])
 
 
-def _moved(ctx: StageContext, ms: MeasurementSet, path: str) -> MeasurementSet:
+def moved(ctx: StageContext, ms: MeasurementSet, path: str) -> MeasurementSet:
     with ctx.casa.table(path) as table:
         columns = tuple(sorted(table.colnames()))
     return attrs.evolve(

@@ -1,0 +1,181 @@
+"""Split off the calibrated targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pl_hifv import versions
+from pl_hifv.lines import line_spws
+from pl_hifv.selections import Part, with_intent
+from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.effects import AddMeasurementSet, Effect
+from pl_kernel.ms.datatypes import ColumnType, DataType, write_history
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.reader import read_measurement_set
+from pl_kernel.ms.selection import compact_ids
+from pl_kernel.stage_context import StageContext
+
+_TEMPLATE = """# Flags of the user for the targets of {name}, one command of CASA's flagdata a line, such as
+# mode='manual' antenna='ea01' spw='3:10~12' timerange='2024/01/10/11:17:00~2024/01/10/11:18:00'
+"""
+
+
+class MstransformInputs(Inputs):
+    outputvis: str | None = param(None, doc="Name of the continuum measurement set; default NAME_targets_cont.ms.")
+    outputvis_for_line: str | None = param(None, doc="Name of the line measurement set; default NAME_targets.ms.")
+    field: str = param("", doc="Fields to split off, as a CASA selection; default all with the intent.")
+    intent: str = param("TARGET", doc="What the fields were observed for.")
+    spw: str = param("", doc="Windows of the continuum measurement set; default all science windows.")
+    spw_line: str = param("", doc="Windows of the line measurement set; default all line windows.")
+    chanbin: int = param(1, unit="channel", doc="Channels to average.", minimum=1)
+    timebin: str = param("0s", doc="Time to average over, such as 10s.")
+    omit_contline_ms: bool = param(False, doc="Make no line measurement set.")
+
+
+@attrs.frozen(kw_only=True)
+class Split:
+    """One measurement set made from another; ``path`` is empty where none was made, and ``reason`` says why."""
+
+    vis: str
+    kind: str
+    name: str = ""
+    path: str = ""
+    fields: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    spw: str = ""
+    rows: int = 0
+    size_bytes: int = 0
+    reason: str = ""
+
+
+class MstransformResult(Result):
+    """The measurement sets made."""
+
+    splits: tuple[Split, ...]
+
+
+class Mstransform(Stage[MstransformInputs, MstransformResult]):
+    """Split off the calibrated targets.
+
+    The continuum measurement set takes all science windows with all flags. The line measurement set takes the line
+    windows with the flags from before interference was looked for in the targets, because what rflag takes for
+    interference may be a line. Spw, field and antenna ids stay as they are. Averaging in channels or time is possible.
+
+    No line windows, or no such flags, means no line measurement set, and a sentence that says so. The flags of the
+    parent are put back whatever happens.
+    """
+
+    name = "hifv_mstransform"
+    topic = "dataset"
+    mutates = frozenset({"flags"})
+
+    def check(self, ctx: StageContext, inputs: MstransformInputs) -> None:
+        for ms in self._sets(ctx, inputs):
+            if not self._part(ms, inputs).scans:
+                what = f"field '{inputs.field}'" if inputs.field else "any field"
+                raise PlError(f"{ms.name} has no scans of {what} with intent {inputs.intent} to split off.")
+
+    def _sets(self, ctx: StageContext, inputs: MstransformInputs) -> tuple[MeasurementSet, ...]:
+        found = ctx.measurement_sets(inputs.vis, types=(DataType.REGCAL_CONTLINE_ALL,))
+        if not found:
+            raise PlError("No measurement set of the run is calibrated; apply the calibration before splitting.")
+        return found
+
+    def _part(self, ms: MeasurementSet, inputs: MstransformInputs) -> Part:
+        part = with_intent(ms, inputs.intent)
+        if not inputs.field:
+            return part
+        wanted = set(ms.field_ids(inputs.field))
+        return part.only(ms, [f for f in part.fields if f in wanted])
+
+    def run(self, ctx: StageContext, inputs: MstransformInputs) -> MstransformResult:
+        splits: list[Split] = []
+        effects: list[Effect] = []
+        sets = self._sets(ctx, inputs)
+        for count, ms in enumerate(sets, 1):
+            part = self._part(ms, inputs)
+            spw = inputs.spw or _observed(ms, part)
+            name = inputs.outputvis or f"{ms.stem}_targets_cont.ms"
+            made = _split(ctx, ms, part, spw, name, DataType.REGCAL_CONT_SCIENCE, inputs)
+            splits.append(_described(ms, made, part, spw, "continuum"))
+            effects.append(AddMeasurementSet(made))
+            line = self._line(ctx, ms, part, inputs)
+            if isinstance(line, str):
+                ctx.log.info(f"{ms.name}: {line}")
+                splits.append(Split(vis=ms.name, kind="line", reason=line))
+            else:
+                selection = inputs.spw_line or compact_ids(line_spws(ctx, ms))
+                splits.append(_described(ms, line, part, selection, "line"))
+                effects.append(AddMeasurementSet(line))
+            _write_template(ms)
+            ctx.progress(count, len(sets), ms.name)
+        return MstransformResult(splits=tuple(splits), effects=tuple(effects))
+
+    def _line(
+        self, ctx: StageContext, ms: MeasurementSet, part: Part, inputs: MstransformInputs
+    ) -> MeasurementSet | str:
+        """The line measurement set, or why there is none."""
+        if inputs.omit_contline_ms:
+            return "a line measurement set was not asked for."
+        spw = inputs.spw_line or compact_ids(line_spws(ctx, ms))
+        if not spw:
+            return "there are no line windows."
+        version = versions.recorded(ctx, ms).get("target", "")
+        if version not in versions.names(ctx, ms):
+            ctx.log.warning(
+                f"{ms.name} has no flags from before the flagging of targets (hifv_checkflag target-vla), so no line"
+                " measurement set is made."
+            )
+            return "there are no flags from before the flagging of targets."
+        with ctx.flags_restored(ms):
+            versions.restore(ctx, ms, version)
+            name = inputs.outputvis_for_line or f"{ms.stem}_targets.ms"
+            made = _split(ctx, ms, part, spw, name, DataType.REGCAL_CONTLINE_SCIENCE, inputs)
+        versions.save(ctx, made, version, f"flags of {ms.name} before interference was looked for in the targets")
+        return made
+
+
+def _observed(ms: MeasurementSet, part: Part) -> str:
+    seen = {int(s) for scan in part.scans for s in ms.scan(scan).spw_ids}
+    return compact_ids(int(s) for s in ms.science_spw_ids if int(s) in seen)
+
+
+def _split(
+    ctx: StageContext, ms: MeasurementSet, part: Part, spw: str, name: str, data_type: DataType,
+    inputs: MstransformInputs,
+) -> MeasurementSet:  # fmt: skip
+    path = name if name.endswith(".ms") else f"{name}.ms"
+    ctx.files.rmtree(path)
+    ctx.files.rmtree(f"{path}.flagversions")
+    averaging: dict[str, Any] = {}
+    if inputs.chanbin > 1:
+        averaging |= {"chanaverage": True, "chanbin": inputs.chanbin}
+    if inputs.timebin.strip() not in ("", "0s", "0"):
+        averaging |= {"timeaverage": True, "timebin": inputs.timebin}
+    ctx.casa.mstransform(
+        vis=ms.path, outputvis=path, datacolumn="corrected", reindex=False, spw=spw,
+        field=",".join(str(f) for f in part.fields), scan=",".join(str(s) for s in part.scans), **averaging,
+    )  # fmt: skip
+    made = read_measurement_set(
+        path, ctx.telescopes, name=path, session=ms.session, relative_to=ctx.work, open_table=ctx.casa.table
+    )
+    if not made.intents and ms.intents:
+        made = made.with_intents({f.id: f.intents for f in ms.fields if f.id in {g.id for g in made.fields}})
+    types = (ColumnType(data_type, "DATA"),)
+    write_history(path, types, ctx.casa.table)
+    return attrs.evolve(made, origin=ms.name, data_types=types)
+
+
+def _described(ms: MeasurementSet, made: MeasurementSet, part: Part, spw: str, kind: str) -> Split:
+    return Split(
+        vis=ms.name, kind=kind, name=made.name, path=made.path, fields=[ms.field(f).name for f in part.fields],
+        spw=spw, rows=made.n_rows, size_bytes=made.size_bytes,
+    )  # fmt: skip
+
+
+def _write_template(ms: MeasurementSet) -> None:
+    path = Path(f"{ms.stem}.flagtargetstemplate.txt")
+    if not path.exists():
+        path.write_text(_TEMPLATE.format(name=ms.name), encoding="utf-8")
