@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pl_hifv.heuristics.weights import outlying
+from pl_hifv.heuristics.antenna_weights import outlying
 from pl_hifv.stages.applycals import ApplycalsResult
 from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult
 from pl_hifv.stages.mstransform import MstransformResult

@@ -11,7 +11,7 @@ import numpy as np
 from pl_hif.visibilities import pieces
 from pl_hifv import versions
 from pl_hifv.contsel import continuum
-from pl_hifv.heuristics.weights import Box, antenna_weights, box
+from pl_hifv.heuristics.antenna_weights import Box, antenna_weights, box
 from pl_hifv.occupancy import PARALLEL, FlagMap, look, virtual_ids
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.datatypes import DataType
@@ -99,7 +99,8 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
             old = weights(ctx, ms)
             used[ms.name] = self._statwt(ctx, ms, inputs)
             new = weights(ctx, ms)
-            if [b.mean for b in old] == [b.mean for b in new]:
+            again = "after_statwt" in versions.recorded(ctx, ms)  # a second run finds what it left
+            if not again and [b.mean for b in old] == [b.mean for b in new]:
                 raise PlError(
                     f"The weights of {ms.name} are the same before and after: statwt found nothing to work on;"
                     " its log says why."
@@ -166,7 +167,9 @@ def _of_scan(ctx: StageContext, ms: MeasurementSet, spw: int, scan: int, ids: li
     """Antenna weights (times, parallel hands, antennas) of some integrations of a scan; None without rows."""
     hands = [i for i, c in enumerate(ms.polarization_of(ms.spw(spw).id).correlations) if c in PARALLEL] or [0]
     columns: dict[str, list[np.ndarray]] = {"TIME": [], "ANTENNA1": [], "ANTENNA2": [], "WEIGHT": []}
-    for piece in pieces(ctx, ms, columns, (), [spw], [scan]):
+    for piece in pieces(ctx, ms, [*columns, "FLAG"], (), [spw], [scan]):
+        # Rows without data keep whatever weight they had.
+        piece.columns["WEIGHT"] = np.where(piece.columns["FLAG"].all(axis=1), np.nan, piece.columns["WEIGHT"])
         for name, store in columns.items():
             store.append(piece.columns[name])
     if not columns["TIME"]:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from pl_hif.stages.applycal import Applied
-from pl_hifv.heuristics.weights import Box, shaded
+from pl_hifv.heuristics.antenna_weights import Box, shaded
 from pl_hifv.stages.applycals import ApplycalsResult
 from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult
 from pl_hifv.stages.mstransform import MstransformResult
