@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pl_kernel.cli.running import parse_assignments, parse_values
 from pl_kernel.errors import InputError
 
 PLUGIN = """
+import time
 from pathlib import Path
 import click
 from pl_kernel import Inputs, Lazy, QAScore, Result, SetValue, Stage, hookimpl, param, scorer
@@ -25,6 +27,7 @@ class AddInputs(Inputs):
     number: float = param(1.0, unit="arcsec", doc="Number to add.", minimum=0)
     mode: str = param("plain", choices=("plain", "fancy"), doc="How to add.")
     secret: int = param(3, doc="For experts.", hidden=True)
+    sleep: float = param(0.0, unit="s", doc="Time to take.", hidden=True)
 
 class AddResult(Result):
     total: float
@@ -38,6 +41,7 @@ class Add(Stage[AddInputs, AddResult]):
     mutates = {"flags"}
     def run(self, ctx, inputs):
         ctx.progress(1, 2, "half way")
+        time.sleep(inputs.sleep)
         total = ctx.value("toy.total", 0) + inputs.number
         if total > 100:
             raise ValueError("too much")
@@ -162,7 +166,7 @@ def test_describe_shows_type_unit_default_choices_and_doc(toy, pl):
     assert "secret" not in out and "More parameters with --all" in out
     assert "secret" in pl("describe", "toy_add", "--all")[1]
     facts = json.loads(pl("describe", "toy_add", "--json")[1])
-    assert {p["name"] for p in facts["parameters"]} == {"number", "mode", "secret", "vis"}
+    assert {p["name"] for p in facts["parameters"]} == {"number", "mode", "secret", "sleep", "vis"}
 
 
 def test_a_recipe_is_described_with_its_stages(toy, pl):
@@ -290,6 +294,45 @@ def test_a_run_can_be_stopped_after_a_stage_and_resumed(toy, pl):
     assert code == 0 and json.loads(out)["status"] == "stopped" and len(json.loads(out)["stages"]) == 1
     code, out, _ = pl("resume", "toy_twice", "--json")
     assert code == 0 and json.loads(out)["status"] == "done" and len(json.loads(out)["stages"]) == 2
+
+
+def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(toy, pl):
+    command = [sys.executable, "-m", "pl_kernel", "run", "toy_twice", "--set", "toy_add.sleep=60"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = Path("toy_twice/stages/001-toy_add")
+    for _ in range(600):
+        if started.is_dir():
+            break
+        time.sleep(0.1)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the worker as well
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err and "pl resume" in err
+
+
+def test_a_terminal_sees_the_stage_at_work_and_its_score(toy, pl):
+    """The moving line is drawn by rich; what stays is the same as without a terminal."""
+    import pty
+
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pl_kernel", "run", "toy_twice", "-o", "seen"], stdout=secondary, stderr=secondary,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(secondary)
+    text = b""
+    while True:
+        try:
+            part = os.read(primary, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(primary)
+    assert process.wait() == 0
+    assert b"[1/2] toy_add" in text and b"0.95" in text and b"Traceback" not in text
 
 
 def test_two_runs_in_one_folder_are_refused(toy, pl):

@@ -56,7 +56,9 @@ class Screen:
         data: Any = event.data
         number = f"{event.stage_number or 0:>{len(str(self.total))}}/{self.total}"
         seconds = data.get("seconds") or time.monotonic() - self._stage_begin
-        if event.kind == "stage_failed":
+        if event.kind == "stage_failed" and data.get("status") == "interrupted":
+            said = click.style("stopped", fg="yellow")
+        elif event.kind == "stage_failed":
             said = click.style("failed", fg="red", bold=True)
         elif data.get("status") == "skipped":
             said = click.style("skipped", dim=True)

@@ -13,7 +13,7 @@ import click
 
 from ..errors import InputError, UnknownName
 from . import output
-from .app import FAILED, LOW_SCORE, OK, debug_option, json_option
+from .app import FAILED, INTERRUPTED, LOW_SCORE, OK, debug_option, json_option
 from .listing import find_recipe
 
 if TYPE_CHECKING:
@@ -225,6 +225,10 @@ def follow(session: Session, stop_after: str | int | None, as_json: bool) -> int
         click.secho("pl: ", fg="red", bold=True, nl=False, err=True)
         click.echo(f"{outcome.message} The run is kept: 'pl resume {session.root}' repeats the stage.", err=True)
         return FAILED
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.interrupted:
+        return INTERRUPTED
     limit = meta.get("pl.fail_under")
     if limit is not None and outcome.score is not None and outcome.score < limit:
         click.echo(f"pl: The worst score is {outcome.score:.2f}, below {limit:g}.", err=True)
