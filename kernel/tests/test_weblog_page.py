@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -16,40 +18,23 @@ from pl_kernel.serialize import read_json
 from pl_kernel.weblog.names import slug
 from pl_kernel.weblog.page import Link, Page, PageRecord, Pictures, Score, Table, make_page, picture_size
 
-# A 2 × 1 pixel grey PNG: signature, IHDR (width 2, height 1), IDAT, IEND; written by hand from the PNG specification.
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000020000000108000000007ce3d7b5"
-    "0000000b49444154789c6360f80f00010101001bb6ee560000000049454e44ae426082"
-)
+
+def _load_sample() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("weblog_sample", Path(__file__).with_name("weblog_sample.py"))
+    assert spec and spec.loader
+    module = sys.modules.setdefault("weblog_sample", importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
 
 
-class FakeLog:
-    def __init__(self) -> None:
-        self.records: list[tuple[str, str]] = []
-
-    def warning(self, msg: str) -> None:
-        self.records.append(("warning", msg))
-
-    def info(self, msg: str) -> None:
-        self.records.append(("info", msg))
-
-
-class FakeContext:
-    """The part of a stage's context that a page needs."""
-
-    def __init__(self, run: Path, number: int = 1, name: str = "my_stage") -> None:
-        self.stage_dir = run / "stages" / f"{number:03d}-{name}"
-        self.stage_dir.mkdir(parents=True)
-        self.stage_number, self.stage_name = number, name
-        self.log = FakeLog()
-
-    def map(self, function: Callable[..., Any], items: Sequence[Any], *args: Any, label: str = "") -> list[Any]:
-        return [function(self, item, *args) for item in items]
+sample = _load_sample()
+PNG: bytes = sample.TINY
+FakeContext = Any
 
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> FakeContext:
-    return FakeContext(tmp_path)
+    return sample.FakeContext(tmp_path, 1, "my_stage")
 
 
 def draw_number(ctx_item: Any, item: int, path: Path) -> dict[str, float] | bool:

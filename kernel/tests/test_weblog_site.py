@@ -178,6 +178,9 @@ def test_a_failed_run_says_so_first_and_scores_zero(tmp_path: Path) -> None:
     text = write_site(sample.make_run(tmp_path / "run", failed=True), live=False).read_text()
     assert "What went wrong" in text and "CASA task x failed: &lt;b&gt;why&lt;/b&gt;" in text
     assert '<span class="value">0.00</span>' in text
+    topics = (tmp_path / "run/weblog/topics.html").read_text()
+    heading = topics.split('<section id="imaging">')[1].split("</h2>")[0]
+    assert "0.00" in heading, "a topic with a failed stage is not good, whatever its other scores say"
 
 
 def test_damaged_and_missing_files_cost_what_they_said_and_no_more(tmp_path: Path) -> None:

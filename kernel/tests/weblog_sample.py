@@ -6,6 +6,8 @@ The names in it are hostile on purpose: they hold markup, quotes, paths and lett
 from __future__ import annotations
 
 import datetime as dt
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,16 @@ from pl_kernel.qa import AppliesTo, QAScore, combine
 from pl_kernel.serialize import write_json
 from pl_kernel.weblog.page import Link, Page, Score, make_page
 
-# A 2 × 1 pixel grey PNG, by hand from the PNG specification: stands for a plot where nobody looks at it.
-TINY = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000020000000108000000007ce3d7b5"
-    "0000000b49444154789c6360f80f00010101001bb6ee560000000049454e44ae426082"
-)
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+# A 2 × 1 pixel grey PNG, put together by the PNG specification: stands for a plot where nobody looks at it.
+TINY = (
+    b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 0, 0, 0, 0))
+    + _chunk(b"IDAT", zlib.compress(b"\x00\xdd\xdd")) + _chunk(b"IEND", b"")
+)  # fmt: skip
 HOSTILE = (
     "<b>x</b>",
     "A\"B'",

@@ -38,6 +38,7 @@ _PAGES = (
 _ASSETS = ("style.css", "theme.js", "app.js", "icon.svg")
 _STATE = ".state.json"
 _STAGE_FOLDER = re.compile(r"\d{3,}-[A-Za-z0-9_.-]+")
+_DONE = ("ok", "skipped")
 _KINDS = ("image", "mom0", "mom8", "mom1", "pbcor", "residual", "model", "mask", "pb", "psf")  # order in the gallery
 _MOST_CALLS = 400  # CASA calls listed on a stage's page; all of them are in casa_commands.py
 
@@ -192,7 +193,7 @@ class _Site:
     ) -> None:
         scores = [{**dict(sc), "stage": s} for s in self.stages for sc in s.scores]
         scored = sorted((s for s in scores if s["score"] is not None), key=lambda s: float(s["score"]))
-        failed = [s for s in self.stages if s.status not in ("ok", "skipped")]
+        failed = [s for s in self.stages if s.status not in _DONE]
         numbers = [s.score for s in self.stages if s.score is not None]
         run_score = 0.0 if failed else min(numbers, default=None)
         gallery = _gallery(context, self.stages)
@@ -335,7 +336,7 @@ def _topics(stages: list[StageSummary]) -> list[dict[str, Any]]:
             own = [s for s in stage.scores if (s["topic"] or stage.topic) == topic]
             if own or stage.topic == topic:
                 numbers = [s["score"] for s in own if s["score"] is not None]
-                score = min(numbers, default=None)
+                score = min(numbers, default=None) if stage.status in _DONE else 0.0
                 rows.append({"stage": stage, "score": score, "band": views.band_of(score), "scores": own})
         if rows:
             score = min((r["score"] for r in rows if r["score"] is not None), default=None)
