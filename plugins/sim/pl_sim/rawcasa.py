@@ -36,7 +36,7 @@ def _inner(truth: Truth, spws: Sequence[int], share: float) -> str:
     return ",".join(parts)
 
 
-def reduce_vla(vis: str, folder: str, *, image: bool = True) -> dict[str, Any]:
+def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
     """Flag with the online commands, calibrate, apply, compare with the truth; returns plain numbers.
 
     The set must have one flux calibrator (the first field), a phase calibrator, and a target (the other fields).

@@ -1,8 +1,6 @@
 """pytest fixtures: simulated sets, made once and kept in the user's cache under a hash of what made them.
 
-In a test suite's conftest.py:
-
-    pytest_plugins = ["pl_sim.testing"]
+With pl-sim installed, pytest knows the fixture:
 
     def test_dead_antenna_is_flagged(simulated):
         vis = simulated("vla-c-cont-d", faults=["dead-antenna=ea05"])
@@ -75,10 +73,11 @@ def _run(preset: str, scale: str, seed: int, faults: tuple[str, ...], block: int
     from pl_kernel.compute import Worker
 
     with Worker() as worker:
-        worker.call(_make, preset, scale, seed, faults, block, str(path))
+        worker.call(make_set, preset, scale, seed, faults, block, str(path))
 
 
-def _make(preset: str, scale: str, seed: int, faults: tuple[str, ...], block: int, path: str) -> None:
+def make_set(preset: str, scale: str, seed: int, faults: tuple[str, ...], block: int, path: str) -> None:
+    """Simulate one block of a preset; for a worker process, since this imports CASA."""
     from pl_sim.engine import simulate
     from pl_sim.presets import get_preset
 

@@ -182,7 +182,7 @@ class BadDeformatter(Fault):
         if chunk.spw not in spws:
             return
         channel = np.arange(len(chunk.frequency))
-        tooth = np.abs((channel / 9.0 % 1.0) * 2 - 1)
+        tooth = np.abs((channel / 8.0 % 1.0) * 2 - 1)
         factor = (1 - self.depth * (1 - tooth)) * np.exp(2.2j * np.sign(np.sin(channel / 4.0 + 0.1)))
         chunk.gain[:, chunk.run.observation.array.names.index(antenna), self.receptor] *= factor.astype(np.complex64)
 

@@ -72,6 +72,9 @@ def spectral_windows(band: str, basebands: dict[str, float], count: int, channel
 J1407 = Source("J1407+2827", 211.751643, 28.454081, (Component(2.2, 5e9, (-0.1,)),), code="B")
 J1310 = Source("J1310+3220", 197.619433, 32.345495, (
     Component(1.2, 5e9, (-0.3,), polarized_fraction=0.035, polarization_angle_deg=-17.0),), code="C")
+# Flat-spectrum quasars in a bright phase, for Ka band, where an integration is noisier.
+J1310_BRIGHT = attrs.evolve(J1310, components=(attrs.evolve(J1310.components[0], flux_jy=5.0),))
+J1407_BRIGHT = attrs.evolve(J1407, components=(attrs.evolve(J1407.components[0], flux_jy=4.0),))
 J0319 = Source("0319+415=3C84", 49.950667, 41.511695, (Component(18.0, 5e9, (-0.5,)),), code="B")
 J0137 = Source("J0137+3122", 24.3, 31.37, (Component(1.4, 1.5e9, (-0.4,)),), code="C")
 
@@ -190,7 +193,7 @@ def l_band_line(scale: str) -> Observation:
 def ka_band_line(scale: str) -> Observation:
     line = Line(HC3N_HZ, 1.2, 20e3, 12e3, size_arcsec=2.0, gradient_arcsec_per_kms=0.03, gradient_angle_deg=-60.0,
                 transition="HC3N 4-3", name="HC3N")
-    return _line("vla-ka-line-d", scale, "KA", {"A0C0": 32.0e9, "B0D0": 35.0e9}, line, "3C286", (J1407, J1310),
+    return _line("vla-ka-line-d", scale, "KA", {"A0C0": 32.0e9, "B0D0": 35.0e9}, line, "3C286", (J1407_BRIGHT, J1310_BRIGHT),
                  (200.0, 31.5), 8e6, "2024-01-14T11:00:00", 0.08)
 
 

@@ -53,9 +53,9 @@ def vlass(scale: str) -> Observation:
     science = tuple(range(2, len(spws)))
     # Close to the middle: mosaics are gridded without w-terms, which move sources far from the phase centre.
     target = Source("SURVEY", *CENTRE, (
-        Component(0.30, 3e9, (-0.7,), name="A"),
-        Component(0.20, 3e9, (0.0,), east_arcsec=42.0, north_arcsec=25.0, name="B"),
-        Component(0.15, 3e9, (-1.0,), east_arcsec=-50.0, north_arcsec=-32.0, name="C"),
+        Component(0.90, 3e9, (-0.7,), name="A"),
+        Component(0.60, 3e9, (0.0,), east_arcsec=42.0, north_arcsec=25.0, name="B"),
+        Component(0.45, 3e9, (-1.0,), east_arcsec=-50.0, north_arcsec=-32.0, name="C"),
     ))
     flux = FLUX_CALIBRATORS["3C286"]
     strips = mosaic(rows, columns, target)
