@@ -146,7 +146,6 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         size = imaging.good_size(imaging.field_of_view_arcsec(low, grids.dish_m(sets)) / cell, 64)
         image = self._dirty_cube(ctx, inputs, name, spw, sets, datatype, grid, cell, size)
         cube, response, world = _read_cube(ctx, image)
-        sidelobe = _sidelobe(ctx, image)
         observed = np.abs(cube).max(axis=(0, 1)) > 0
         mask, emission = finder.emission_mask(cube, response, np.flatnonzero(observed), 1.133 * _PIXELS_PER_BEAM**2)
         spectrum = np.where(observed, cube[mask].mean(axis=0), np.nan)
@@ -161,7 +160,9 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             result = _as_given(result, answer, centres, observed, grid.outframe)
         ranges_hz = [(float(centres[a] - half), float(centres[b] + half)) for a, b in result.ranges]
         line = finder.line_channels(result.ranges, observed.tolist())
-        regions = _line_regions(cube, response, result.ranges, line, world, sidelobe) if result.ranges and line else ()
+        regions: tuple[LineRegion, ...] = ()
+        if result.ranges and line:
+            regions = _line_regions(cube, _dirty_beam(ctx, image), response, result.ranges, line, world)
         record = ContinuumRecord(
             field=name, spw=int(spw), frame=grid.outframe, ranges_hz=ranges_hz,
             channels={
@@ -270,18 +271,13 @@ def _read_cube(ctx: StageContext, stem: str) -> tuple[np.ndarray, np.ndarray, An
     return cube, response.reshape(response.shape[0], response.shape[1]), converted
 
 
-def _sidelobe(ctx: StageContext, stem: str) -> float:
-    """Largest sidelobe of the dirty beam in the middle plane: outside a square of three beams, relative to the peak."""
+def _dirty_beam(ctx: StageContext, stem: str) -> np.ndarray:
+    """The dirty beam of the middle plane."""
     with ctx.casa.image(f"{stem}.psf") as image:
         shape = [int(n) for n in image.shape()]
         middle = shape[3] // 2
-        plane = image.getchunk([0, 0, 0, middle], [shape[0] - 1, shape[1] - 1, 0, middle]).reshape(shape[0], shape[1])
-    x, y = np.unravel_index(int(np.argmax(plane)), plane.shape)
-    reach = int(1.5 * _PIXELS_PER_BEAM)
-    outside = np.abs(plane)
-    peak = float(plane[x, y])
-    outside[max(x - reach, 0) : x + reach + 1, max(y - reach, 0) : y + reach + 1] = 0
-    return float(outside.max()) / peak if peak > 0 else 0.0
+        plane = image.getchunk([0, 0, 0, middle], [shape[0] - 1, shape[1] - 1, 0, middle])
+    return np.asarray(plane).reshape(shape[0], shape[1])
 
 
 @attrs.frozen(kw_only=True)
@@ -307,8 +303,8 @@ class _WorldGrid:
 
 
 def _line_regions(
-    cube: np.ndarray, response: np.ndarray, ranges: Sequence[tuple[int, int]], line: Sequence[tuple[int, int]],
-    world: Any, sidelobe: float,
+    cube: np.ndarray, beam: np.ndarray, response: np.ndarray, ranges: Sequence[tuple[int, int]],
+    line: Sequence[tuple[int, int]], world: Any,
 ) -> tuple[LineRegion, ...]:  # fmt: skip
     """Boxes, one beam wider on each side, around what is left in the line channels without the continuum."""
     quiet = np.concatenate([np.arange(a, b + 1) for a, b in ranges])
@@ -318,10 +314,8 @@ def _line_regions(
     mean = cube[:, :, quiet].mean(axis=2)
     slope = (cube[:, :, quiet] * x).sum(axis=2) / max(float((x * x).sum()), 1e-30)
     bare = cube[:, :, loud] - mean[..., None] - slope[..., None] * (loud - quiet.mean())
-    mask, emission = finder.emission_mask(
-        bare, response, np.arange(len(loud)), 1.133 * _PIXELS_PER_BEAM**2, sidelobe=sidelobe
-    )
-    if not emission:
+    mask = finder.line_mask(bare, beam, response, 1.133 * _PIXELS_PER_BEAM**2)
+    if not mask.any():
         return ()
     margin = int(np.ceil(_PIXELS_PER_BEAM))
     # Neighbours closer than two beams share a box.
