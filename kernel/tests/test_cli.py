@@ -431,6 +431,26 @@ def test_missing_intents_are_named_with_the_way_out(pl, tmp_path):
 
 
 @pytest.mark.casa
+def test_a_processing_request_names_its_data_and_sessions_itself(pl, tiny_ms, tmp_path, monkeypatch):
+    monkeypatch.delenv("SCIPIPE_ROOTDIR", raising=False)
+    shutil.copytree(tiny_ms.path, tmp_path / "rawdata" / "eb1.ms")  # beside the working folder
+    Path("PPR.xml").write_text(
+        "<SciPipeRequest><ProjectSummary><ProposalCode>2017.1.00001.S</ProposalCode></ProjectSummary>"
+        "<ProcessingRequests><ProcessingRequest><ProcessingIntents><Intents><Keyword>SESSION_2</Keyword>"
+        "<Value>uid://A002/X1/X2</Value></Intents></ProcessingIntents><ProcessingProcedure><ProcedureTitle>look"
+        "</ProcedureTitle><ProcessingCommand><Command>h_importdata</Command></ProcessingCommand></ProcessingProcedure>"
+        "<DataSet><SchedBlockSet><SchedBlockIdentifier><RelativePath>x</RelativePath><AsdmIdentifier><AsdmRef>"
+        "<ExecBlockId>uid://A002/X1/X2</ExecBlockId></AsdmRef><AsdmDiskName>eb1.ms</AsdmDiskName></AsdmIdentifier>"
+        "</SchedBlockIdentifier></SchedBlockSet></DataSet></ProcessingRequest></ProcessingRequests></SciPipeRequest>"
+    )
+    code, _, err = pl("run", "PPR.xml")
+    assert code == 0, err
+    result = json.loads(Path("look/stages/001-h_importdata/result.json").read_text())
+    assert [(i["ms"]["name"], i["ms"]["session"]) for i in result["imported"]] == [("eb1.ms", "session_2")]
+    assert json.loads(Path("look/project.json").read_text())["ProcessingRequest"]["proposal_code"] == "2017.1.00001.S"
+
+
+@pytest.mark.casa
 def test_the_input_of_a_run_does_not_change(pl, tiny_ms):
     Path("import.yaml").write_text(IMPORT)
     before = content(tiny_ms.path)

@@ -115,6 +115,8 @@ def run(
             overrides.setdefault(importing, {})[name] = value
     _check_rules(intents, intents_file)
     paths = list(data) or plan.data_paths()
+    if plan.data and not data and importing and "session" in parameters(known.stage(importing).inputs_class):
+        overrides.setdefault(importing, {}).setdefault("session", [item.session for item in plan.data])
     if not paths and importing is not None:
         raise InputError(f"The recipe {plan.name} needs data: pl run {recipe} PATH …")
     return start(
@@ -201,6 +203,11 @@ def start(
     }
     stop = _stop(stop_after, bound)
     with Session.create(root, bound, list(paths), overrides=overrides, workers=workers or 1) as session:
+        if bound.project or bound.intents:
+            from ..serialize import write_json
+
+            facts = {"ProcessingRequest": bound.project, "ProcessingIntents": bound.intents}
+            write_json(session.root / "project.json", facts)
         return follow(session, stop, as_json)
 
 
@@ -225,8 +232,6 @@ def follow(session: Session, stop_after: str | int | None, as_json: bool) -> int
         click.secho("pl: ", fg="red", bold=True, nl=False, err=True)
         click.echo(f"{outcome.message} The run is kept: 'pl resume {session.root}' repeats the stage.", err=True)
         return FAILED
-    if outcome.interrupted:
-        return INTERRUPTED
     if outcome.interrupted:
         return INTERRUPTED
     limit = meta.get("pl.fail_under")
