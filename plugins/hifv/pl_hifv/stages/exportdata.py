@@ -11,18 +11,19 @@ from xml.etree import ElementTree
 
 import attrs
 
+from pl_hifv import delivery
+from pl_hifv.lines import line_spws
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.context import ImageRecord, ProductRecord
 from pl_kernel.effects import AddProduct
 from pl_kernel.ms.model import MeasurementSet
-from pl_kernel.ms.selection import clean_file_name
+from pl_kernel.ms.selection import clean_file_name, compact_ids
 from pl_kernel.serialize import write_bytes_atomically
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
 
 FITS_KINDS = ("image", "pbcor", "pb", "mask", "mom0", "mom1", "mom8", "alpha", "alpha.error")
 """Kinds of images that are delivered; residual, psf and model stay in the work folder."""
-_FLAG_VERSION = "Pipeline_Final"
 
 
 class ExportdataInputs(Inputs):
@@ -82,10 +83,11 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
                     ctx.log.error(f"{image.name} could not be written as FITS: {error.sentence}")
                 ctx.progress(count, len(wanted), image.name)
         if inputs.exportcalprods:
-            expected |= {"flags": len(sets), "applied": len(sets), "caltables": len({ms.session for ms in sets})}
+            expected |= {"flags": len(sets), "applied": len(sets), "restore": len(sets), "caltables": len({ms.session for ms in sets})}
             for ms in sets:
                 made.append(_flags(ctx, ms))
                 made.append(_applied(ctx, ms))
+                made.append(_restore(ctx, ms))
             for session in dict.fromkeys(ms.session for ms in sets):
                 tables = _tables(ctx, [ms for ms in sets if ms.session == session])
                 if tables:
@@ -137,25 +139,19 @@ def _fits(ctx: StageContext, image: ImageRecord) -> Exported:
 
 
 def _flags(ctx: StageContext, ms: MeasurementSet) -> Exported:
-    """Save the flags as they are now, and archive that version with its list."""
-    ctx.casa.flagmanager(vis=ms.path, mode="save", versionname=_FLAG_VERSION, comment="flags at the end of the run")
-    folder = Path(f"{ms.path}.flagversions")
-    version = folder / f"flags.{_FLAG_VERSION}"
-    if not version.is_dir():
-        raise PlError(f"CASA saved no flags of {ms.name}; its log says why.")
-    listing = ctx.stage_dir / "FLAG_VERSION_LIST"
-    listing.write_text(f"{_FLAG_VERSION} : flags at the end of the run\n", encoding="utf-8")
-    path = ctx.products / f"{ms.stem}.flagversions.tgz"
-    inside = folder.name
-    with tarfile.open(path, "w:gz", compresslevel=6) as archive:
-        archive.add(version, f"{inside}/{version.name}")
-        archive.add(listing, f"{inside}/FLAG_VERSION_LIST")
+    """Archive the flags as they are now, and the versions that a restore needs."""
+    path = delivery.pack_flags(ctx, ms)
     return Exported(
-        kind="flags",
-        name=path.name,
-        source=ms.name,
-        size_bytes=path.stat().st_size,
-        doc=f"flag version {_FLAG_VERSION}",
+        kind="flags", name=path.name, source=ms.name, size_bytes=path.stat().st_size,
+        doc=f"flag version {delivery.FINAL} and those for a restore",
+    )  # fmt: skip
+
+
+def _restore(ctx: StageContext, ms: MeasurementSet) -> Exported:
+    """Write what a restore has to know and the other files do not say."""
+    path = delivery.pack_state(ctx, ms)
+    return Exported(
+        kind="restore", name=path.name, source=ms.name, size_bytes=path.stat().st_size, doc="smoothing, lines, versions"
     )
 
 
@@ -201,9 +197,13 @@ def _manifest(ctx: StageContext, stem: str, sets: list[MeasurementSet], made: li
     for ms in sets:
         session = by_session.setdefault(ms.session, ElementTree.SubElement(ous, "session", name=ms.session))
         entry = ElementTree.SubElement(session, "asdm", name=ms.name)
+        smoothed = (ctx.value("hifv.smoothed") or {}).get(ms.name)
+        if smoothed is not None:
+            entry.set("smoothed_spws", compact_ids(smoothed) or "none")
+        entry.set("specline_spws", compact_ids(line_spws(ctx, ms)) or "none")
         for product in made:
             if product.source == ms.name:
-                tag = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms"}[product.kind]
+                tag = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms", "restore": "restorestate"}[product.kind]
                 ElementTree.SubElement(entry, tag, _attributes(ctx, product))
     for product in made:
         if product.kind == "caltables":
