@@ -83,7 +83,8 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
                     ctx.log.error(f"{image.name} could not be written as FITS: {error.sentence}")
                 ctx.progress(count, len(wanted), image.name)
         if inputs.exportcalprods:
-            expected |= {"flags": len(sets), "applied": len(sets), "restore": len(sets), "caltables": len({ms.session for ms in sets})}
+            expected |= dict.fromkeys(("flags", "applied", "restore"), len(sets))
+            expected["caltables"] = len({ms.session for ms in sets})
             for ms in sets:
                 made.append(_flags(ctx, ms))
                 made.append(_applied(ctx, ms))
@@ -203,7 +204,8 @@ def _manifest(ctx: StageContext, stem: str, sets: list[MeasurementSet], made: li
         entry.set("specline_spws", compact_ids(line_spws(ctx, ms)) or "none")
         for product in made:
             if product.source == ms.name:
-                tag = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms", "restore": "restorestate"}[product.kind]
+                tags = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms", "restore": "restorestate"}
+                tag = tags[product.kind]
                 ElementTree.SubElement(entry, tag, _attributes(ctx, product))
     for product in made:
         if product.kind == "caltables":
