@@ -198,6 +198,15 @@ def test_damaged_and_missing_files_cost_what_they_said_and_no_more(tmp_path: Pat
     assert "do not describe a MeasurementSet" in (root / "weblog/observation/a.ms.html").read_text()
 
 
+def test_a_page_of_a_strange_shape_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+    root = sample.make_run(tmp_path / "run")
+    strange = {"sections": [{"title": "x", "blocks": [{"type": "table", "columns": ["a"], "rows": 7}]}]}
+    (root / "stages/003-hif_bandpass/page.json").write_text(json.dumps(strange))
+    write_site(root, live=False)
+    assert "This page could not be made" in (root / "weblog/stages/003-hif_bandpass.html").read_text()
+    assert (root / "weblog/stages/006-hif_image.html").is_file() and (root / "weblog/index.html").is_file()
+
+
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
     assert "No stage has ended yet" in write_site(tmp_path / "run", live=True).read_text()
 

@@ -82,7 +82,10 @@ class _Site:
         names = {s.number: s.folder for s in self.stages}
         for summary in self.stages:
             if summary.folder in changed:
-                self._write_stage(summary, names)
+                try:
+                    self._write_stage(summary, names)
+                except Exception as error:  # files of a strange shape must not cost the other pages
+                    self._write_broken_stage(summary, error)
         observations = self._observations(context)
         self._write_overviews(context, observations, views.as_dict(old.get("pages")))
         self._write_index(context, observations)
@@ -174,6 +177,14 @@ class _Site:
             heuristics=_choices(views.read(folder / "heuristics.json", [])),
             log=views.as_dicts(views.read(folder / "log.json", [])), previous=names.get(earlier or -1, ""),
             filters=_filters(tags), folder=summary.folder, raw_log=self._link_log(folder),
+        )  # fmt: skip
+
+    def _write_broken_stage(self, summary: StageSummary, error: Exception) -> None:
+        sentence = f"This page could not be made from the stage's files: {type(error).__name__}: {error}"
+        self._render(
+            "stage.html", f"stages/{summary.folder}", stage=summary, sections=[], scores=[], stage_error={}, inputs=[],
+            notes=[{"level": "error", "message": sentence, "origin": "weblog"}], timing={}, calls=[], n_calls=0,
+            heuristics=[], log=[], previous="", filters=[], folder=summary.folder, raw_log={},
         )  # fmt: skip
 
     def _observations(self, context: Mapping[str, Any]) -> list[ObservationView]:
