@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from pl_sim.truth import Truth
 
 _HOMES = {
-    "Observation": "observation", "Truth": "truth", "get_preset": "presets", "known_presets": "presets",
-    "known_faults": "faults", "make_fault": "faults", "simulate": "engine",
+    "Observation": "observation",
+    "Truth": "truth",
+    "get_preset": "presets",
+    "known_presets": "presets",
+    "known_faults": "faults",
+    "make_fault": "faults",
+    "simulate": "engine",
 }
 
 

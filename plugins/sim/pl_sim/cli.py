@@ -21,18 +21,31 @@ def block_paths(out: Path, count: int) -> list[Path]:
 def make(preset: str, out: str, seed: int, faults: tuple[str, ...], scale: str) -> list[dict[str, Any]]:
     """Make all execution blocks of a preset. Runs in a worker process, which alone imports CASA."""
     from pl_kernel.compute.serve import send
-
     from pl_sim.engine import simulate
     from pl_sim.presets import get_preset
 
     observations = get_preset(preset).observations(scale)
     made = []
-    for number, (observation, path) in enumerate(zip(observations, block_paths(Path(out), len(observations)), strict=True)):
-        simulate(observation, path, seed=seed + number, faults=faults,
-                 progress=lambda fraction, n=number: send((n + fraction) / len(observations)))  # type: ignore[misc]
+    for number, (observation, path) in enumerate(
+        zip(observations, block_paths(Path(out), len(observations)), strict=True)
+    ):
+        simulate(
+            observation,
+            path,
+            seed=seed + number,
+            faults=faults,
+            progress=lambda fraction, n=number: send((n + fraction) / len(observations)),
+        )  # type: ignore[misc]
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        made.append({"path": str(path), "truth": f"{path}.truth", "megabytes": round(size / 1e6, 1),
-                     "scans": len(observation.scans), "antennas": len(observation.array.antennas)})
+        made.append(
+            {
+                "path": str(path),
+                "truth": f"{path}.truth",
+                "megabytes": round(size / 1e6, 1),
+                "scans": len(observation.scans),
+                "antennas": len(observation.array.antennas),
+            }
+        )
     return made
 
 
@@ -75,14 +88,25 @@ def _list(as_json: bool) -> None:
 @click.argument("preset", required=False)
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @click.option("--seed", default=1, show_default=True, help="Seed of the noise; the truth does not depend on it.")
-@click.option("--fault", "faults", multiple=True, metavar="NAME[=VALUES]",
-              help="Something that goes wrong: dead-antenna=ea05, rfi-narrow=jy:30,width:5. May be repeated.")
-@click.option("--scale", type=click.Choice(SCALES), default="small", show_default=True,
-              help="tiny: seconds and megabytes, for tests; full: as observed.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[=VALUES]",
+    help="Something that goes wrong: dead-antenna=ea05, rfi-narrow=jy:30,width:5. May be repeated.",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    default="small",
+    show_default=True,
+    help="tiny: seconds and megabytes, for tests; full: as observed.",
+)
 @click.option("--list", "listing", is_flag=True, help="List presets and faults.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
-def simulate_command(preset: str | None, out: Path | None, seed: int, faults: tuple[str, ...], scale: str,
-                     listing: bool, as_json: bool) -> None:
+def simulate_command(
+    preset: str | None, out: Path | None, seed: int, faults: tuple[str, ...], scale: str, listing: bool, as_json: bool
+) -> None:
     """Make an observation with a known truth: PRESET OUT.ms.
 
     Beside OUT.ms lies OUT.ms.truth: the gains, fluxes and faults that were put in, to hold a reduction against.
@@ -95,7 +119,6 @@ def simulate_command(preset: str | None, out: Path | None, seed: int, faults: tu
     import sys
 
     from pl_kernel.compute import Worker
-
     from pl_sim.faults import parse_fault
     from pl_sim.presets import get_preset
 
@@ -104,13 +127,20 @@ def simulate_command(preset: str | None, out: Path | None, seed: int, faults: tu
     for fault in faults:
         parse_fault(fault)
     out = out.absolute()
-    with Worker() as worker, click.progressbar(length=1000, label=f"{preset} ({scale})", file=sys.stderr,
-                                               hidden=as_json or not sys.stderr.isatty()) as bar:
-        made = worker.call(make, preset, str(out), seed, faults, scale,
-                           on_message=lambda done: bar.update(int(1000 * done) - bar.pos))
+    with (
+        Worker() as worker,
+        click.progressbar(
+            length=1000, label=f"{preset} ({scale})", file=sys.stderr, hidden=as_json or not sys.stderr.isatty()
+        ) as bar,
+    ):
+        made = worker.call(
+            make, preset, str(out), seed, faults, scale, on_message=lambda done: bar.update(int(1000 * done) - bar.pos)
+        )
     if as_json:
         click.echo(json.dumps(made, indent=1))
         return
     for block in made:
-        click.echo(f"{block['path']}: {block['antennas']} antennas, {block['scans']} scans, {block['megabytes']} MB; "
-                   f"truth in {Path(block['truth']).name}")
+        click.echo(
+            f"{block['path']}: {block['antennas']} antennas, {block['scans']} scans, {block['megabytes']} MB; "
+            f"truth in {Path(block['truth']).name}"
+        )

@@ -3,6 +3,7 @@
 Each function returns plain numbers and judges nothing; tests and QA choose their tolerances.
 """
 
+# ruff: noqa: E741 - l, m and n are direction cosines in every paper.
 from __future__ import annotations
 
 import math
@@ -59,8 +60,10 @@ def compare_caltable(truth: Truth, caltable: Path | str, *, reference: str | Non
     with open_table(caltable) as tb:
         kind = tb.getkeyword("VisCal")
         parameter = "FPARAM" if "FPARAM" in tb.colnames() else "CPARAM"
-        rows = {name: tb.getcol(name) for name in ("ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "TIME", "INTERVAL",
-                                                   "FIELD_ID")}
+        rows = {
+            name: tb.getcol(name)
+            for name in ("ANTENNA1", "ANTENNA2", "SPECTRAL_WINDOW_ID", "TIME", "INTERVAL", "FIELD_ID")
+        }
         values = [tb.getcell(parameter, i) for i in range(tb.nrows())]
         flags = [tb.getcell("FLAG", i) for i in range(tb.nrows())]
     solver = {"K": _delays, "B": _bandpasses, "G": _gains, "T": _gains, "D": _leakages}.get(kind[:1])
@@ -68,8 +71,9 @@ def compare_caltable(truth: Truth, caltable: Path | str, *, reference: str | Non
         raise ValueError(f"{caltable} holds {kind} solutions, for which there is no comparison")
     unknown = rows["ANTENNA2"] < 0
     if unknown.any():
-        rows["ANTENNA2"][unknown] = (truth.antennas.index(reference) if reference is not None
-                                     else _phaseless(rows["ANTENNA1"], values, flags))
+        rows["ANTENNA2"][unknown] = (
+            truth.antennas.index(reference) if reference is not None else _phaseless(rows["ANTENNA1"], values, flags)
+        )
     return solver(truth, rows, values, flags)
 
 
@@ -89,12 +93,21 @@ def _label(truth: Truth, antenna: int, receptor: int, spw: int) -> str:
     return f"{truth.antennas[antenna]}/{receptor}/{spw}"
 
 
-def _collect(quantity: str, unit: str, residuals: list[complex], labels: list[str],
-             expected: float | None = None) -> Comparison:
+def _collect(
+    quantity: str, unit: str, residuals: list[complex], labels: list[str], expected: float | None = None
+) -> Comparison:
     array = np.array(residuals)
     size = np.abs(array)
-    return Comparison(quantity, unit, float(np.sqrt(np.mean(size**2))) if len(array) else math.nan,
-                      float(size.max()) if len(array) else math.nan, len(array), array, tuple(labels), expected)
+    return Comparison(
+        quantity,
+        unit,
+        float(np.sqrt(np.mean(size**2))) if len(array) else math.nan,
+        float(size.max()) if len(array) else math.nan,
+        len(array),
+        array,
+        tuple(labels),
+        expected,
+    )
 
 
 def _delays(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], flags: list[NDArray]) -> Comparison:
@@ -135,7 +148,9 @@ def _gains(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], flags:
     present: dict[tuple[float, int], set[int]] = {}
     for i, flag in enumerate(flags):
         if not flag.all():
-            present.setdefault((rows["TIME"][i], int(rows["SPECTRAL_WINDOW_ID"][i])), set()).add(int(rows["ANTENNA1"][i]))
+            present.setdefault((rows["TIME"][i], int(rows["SPECTRAL_WINDOW_ID"][i])), set()).add(
+                int(rows["ANTENNA1"][i])
+            )
     ratios: dict[str, list[complex]] = {}
     variances: dict[str, list[float]] = {}
     for i, value in enumerate(values):
@@ -143,8 +158,9 @@ def _gains(truth: Truth, rows: dict[str, NDArray], values: list[NDArray], flags:
         if a == r:
             continue
         seconds = max(rows["INTERVAL"][i], truth.record["integration_s"])
-        expected = truth.gain(s, rows["TIME"][i] - seconds / 2, rows["TIME"][i] + seconds / 2,
-                              truth.antennas[r] if r >= 0 else None)
+        expected = truth.gain(
+            s, rows["TIME"][i] - seconds / 2, rows["TIME"][i] + seconds / 2, truth.antennas[r] if r >= 0 else None
+        )
         if phases_only:
             expected = expected / np.abs(expected)
         field = fields[int(rows["FIELD_ID"][i])]
@@ -217,11 +233,20 @@ def main_columns(truth: Truth, tb: Any, start: int, count: int) -> dict[str, NDA
     """Columns of main-table rows as `Truth.bad_rows` wants them. DATA_DESC_ID is taken for the spw."""
     columns = {name: tb.getcol(name, start, count) for name in ("TIME", "ANTENNA1", "ANTENNA2", "SCAN_NUMBER")}
     names = np.array(list(truth.fields))
-    return {**columns, "FIELD": names[tb.getcol("FIELD_ID", start, count)], "SPW": tb.getcol("DATA_DESC_ID", start, count)}
+    return {
+        **columns,
+        "FIELD": names[tb.getcol("FIELD_ID", start, count)],
+        "SPW": tb.getcol("DATA_DESC_ID", start, count),
+    }
 
 
-def compare_flags(truth: Truth, ms: Path | str, *, severities: tuple[str, ...] = ("bad", "online"),
-                  ignore: tuple[str, ...] = ("calibratable", "weak")) -> FlagComparison:
+def compare_flags(
+    truth: Truth,
+    ms: Path | str,
+    *,
+    severities: tuple[str, ...] = ("bad", "online"),
+    ignore: tuple[str, ...] = ("calibratable", "weak"),
+) -> FlagComparison:
     """Compare the FLAG column with what is known to be bad.
 
     Regions whose severity is in `ignore` count neither as bad nor as good.
@@ -240,8 +265,11 @@ def compare_flags(truth: Truth, ms: Path | str, *, severities: tuple[str, ...] =
                 for region, rows in truth.bad_rows(columns, severities + ignore):
                     if not rows.any():
                         continue
-                    box = np.ix_(np.nonzero(rows)[0], np.nonzero(region.channel_mask(flags.shape[1]))[0],
-                                 np.nonzero(region.correlation_mask(correlations))[0])
+                    box = np.ix_(
+                        np.nonzero(rows)[0],
+                        np.nonzero(region.channel_mask(flags.shape[1]))[0],
+                        np.nonzero(region.correlation_mask(correlations))[0],
+                    )
                     if region.severity in severities:
                         expected[box] = True
                         tally = reasons.setdefault(region.reason, [0, 0])
@@ -269,8 +297,15 @@ def compare_fluxes(truth: Truth, fluxes: Mapping[str, Mapping[int, float]]) -> C
     return _collect("flux density", "", residuals, labels)
 
 
-def compare_visibilities(truth: Truth, ms: Path | str, field: str, *, column: str = "CORRECTED_DATA",
-                         spws: tuple[int, ...] | None = None, line_only: bool = False) -> complex:
+def compare_visibilities(
+    truth: Truth,
+    ms: Path | str,
+    field: str,
+    *,
+    column: str = "CORRECTED_DATA",
+    spws: tuple[int, ...] | None = None,
+    line_only: bool = False,
+) -> complex:
     """Mean of calibrated visibilities over the injected model: 1 + 0i for a perfect calibration.
 
     sum(V conj(M)) / sum(|M|^2) over unflagged parallel hands; `line_only`: the continuum of the model is subtracted
@@ -285,7 +320,9 @@ def compare_visibilities(truth: Truth, ms: Path | str, field: str, *, column: st
                 tb.close()
                 continue
             sky = truth.sky(field, spw, float(tb.getcol("TIME").mean()))
-            hands = [k for k, c in enumerate(truth.record["spws"][spw]["correlations"]) if c in ("RR", "LL", "XX", "YY")]
+            hands = [
+                k for k, c in enumerate(truth.record["spws"][spw]["correlations"]) if c in ("RR", "LL", "XX", "YY")
+            ]
             for start in range(0, tb.nrows(), 20000):
                 count = min(20000, tb.nrows() - start)
                 model = sky.visibilities(tb.getcol("UVW", start, count).T)[0]
@@ -328,8 +365,15 @@ class ComponentMatch:
     alpha_error: float | None = None
 
 
-def compare_image(truth: Truth, image: Path | str, field: str, *, alpha: Path | str | None = None,
-                  frequency_hz: float | None = None, box_beams: float = 2.0) -> list[ComponentMatch]:
+def compare_image(
+    truth: Truth,
+    image: Path | str,
+    field: str,
+    *,
+    alpha: Path | str | None = None,
+    frequency_hz: float | None = None,
+    box_beams: float = 2.0,
+) -> list[ComponentMatch]:
     """Fit each injected component near its place in a continuum image of one field.
 
     Args:
@@ -348,24 +392,42 @@ def compare_image(truth: Truth, image: Path | str, field: str, *, alpha: Path | 
         frequency = frequency_hz or float(cs.referencevalue("n", "spectral")["numeric"][0])
         width = math.sqrt(beam["major"]["value"] * beam["minor"]["value"])
         source = truth.sources[truth.fields[field].source]
-        return [_match(ia, cs, truth, field, source.ra_deg, source.dec_deg, c, width, frequency, alpha, box_beams)
-                for c in source.components]
+        return [
+            _match(ia, cs, truth, field, source.ra_deg, source.dec_deg, c, width, frequency, alpha, box_beams)
+            for c in source.components
+        ]
     finally:
         ia.close()
 
 
-def _match(ia: Any, cs: Any, truth: Truth, field: str, ra_deg: float, dec_deg: float, component: Component, beam: float,
-           frequency: float, alpha: Path | str | None, box_beams: float) -> ComponentMatch:
-    ra, dec = offset_direction(math.radians(ra_deg), math.radians(dec_deg), component.east_arcsec,
-                               component.north_arcsec)
+def _match(
+    ia: Any,
+    cs: Any,
+    truth: Truth,
+    field: str,
+    ra_deg: float,
+    dec_deg: float,
+    component: Component,
+    beam: float,
+    frequency: float,
+    alpha: Path | str | None,
+    box_beams: float,
+) -> ComponentMatch:
+    ra, dec = offset_direction(
+        math.radians(ra_deg), math.radians(dec_deg), component.east_arcsec, component.north_arcsec
+    )
     world = cs.toworld([0, 0, 0, 0], "n")["numeric"]
     world[:2] = [float(ra), float(dec)]
     x, y = cs.topixel(world)["numeric"][:2]
     cell = abs(cs.increment("n", "direction")["numeric"][1]) / ARCSEC
-    half = int(math.ceil((box_beams * beam + component.major_arcsec) / cell))
+    half = math.ceil((box_beams * beam + component.major_arcsec) / cell)
     shape = ia.shape()
-    box = [max(0, int(round(x)) - half), max(0, int(round(y)) - half),
-           min(int(shape[0]) - 1, int(round(x)) + half), min(int(shape[1]) - 1, int(round(y)) + half)]
+    box = [
+        max(0, round(x) - half),
+        max(0, round(y) - half),
+        min(int(shape[0]) - 1, round(x) + half),
+        min(int(shape[1]) - 1, round(y) + half),
+    ]
     fit = ia.fitcomponents(box=",".join(map(str, box)), includepix=[])
     found = fit["results"]["component0"]
     flux = float(found["flux"]["value"][0])
@@ -377,14 +439,16 @@ def _match(ia: Any, cs: Any, truth: Truth, field: str, ra_deg: float, dec_deg: f
         flux = float(found["peak"]["value"])
     error = None
     if alpha is not None and component.major_arcsec == 0:
+
         def seen(nu: float) -> float:
             return float(component.flux(nu)) * _attenuation(truth, field, float(ra), float(dec), nu)
 
         # The primary beam, narrower at higher frequencies, steepens the spectrum.
         slope = math.log(seen(1.01 * frequency) / seen(frequency / 1.01)) / math.log(1.01**2)
-        error = _pixel(alpha, int(round(x)), int(round(y))) - slope
-    return ComponentMatch(component.name or truth.fields[field].source, math.hypot(dra, ddec) / beam, flux / expected,
-                          flux, error)
+        error = _pixel(alpha, round(x), round(y)) - slope
+    return ComponentMatch(
+        component.name or truth.fields[field].source, math.hypot(dra, ddec) / beam, flux / expected, flux, error
+    )
 
 
 def _attenuation(truth: Truth, field: str, ra: float, dec: float, frequency: float) -> float:

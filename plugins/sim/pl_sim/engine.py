@@ -98,7 +98,11 @@ class Run:
         if source.lines and window.frame == "TOPO":
             doppler = float(self.geometry.topocentric_over_lsrk(entry.times.mean(), ra, dec)[0])
         return SkyModel(
-            source, ra, dec, window.frequencies_hz, topocentric_over_lsrk=doppler,
+            source,
+            ra,
+            dec,
+            window.frequencies_hz,
+            topocentric_over_lsrk=doppler,
             beam_diameter_m=obs.array.antennas[0].diameter_m if obs.primary_beam else None,
             beam_factor=obs.array.beam_factor,
         )
@@ -133,7 +137,9 @@ class Chunk:
         obs = self.run.observation
         name = obs.fields[self.entry.field].name
         common = {"names": obs.array.names, "scan": self.entry.scan.number, "field_name": name, "spw": self.spw}
-        rows = region.rows(times=self.times[:, None], antenna1=self.antenna1[None], antenna2=self.antenna2[None], **common)
+        rows = region.rows(
+            times=self.times[:, None], antenna1=self.antenna1[None], antenna2=self.antenna2[None], **common
+        )
         # A region is a box: its rows are the product of a set of times and a set of baselines.
         times, baselines = rows.any(axis=1), rows.any(axis=0)
         channels = region.channel_mask(self.data.shape[2])
@@ -157,8 +163,14 @@ def register_engine(name: str) -> Callable[[Engine], Engine]:
     return keep
 
 
-def simulate(observation: Observation, path: Path | str, *, seed: int = 1, faults: Sequence[Fault | str] = (),
-             progress: Callable[[float], None] | None = None) -> Path:
+def simulate(
+    observation: Observation,
+    path: Path | str,
+    *,
+    seed: int = 1,
+    faults: Sequence[Fault | str] = (),
+    progress: Callable[[float], None] | None = None,
+) -> Path:
     """Write a measurement set and, beside it, its truth (`PATH.truth/`).
 
     Args:
@@ -176,8 +188,9 @@ def simulate(observation: Observation, path: Path | str, *, seed: int = 1, fault
     """
     path = Path(path).absolute()
     if path.exists() and not truth_path(path).exists():
-        raise ImpossibleObservation(f"{path.name} exists and is not a simulation (no {path.name}.truth); "
-                                    "choose another name or remove it.")
+        raise ImpossibleObservation(
+            f"{path.name} exists and is not a simulation (no {path.name}.truth); choose another name or remove it."
+        )
     made = tuple(parse_fault(f) if isinstance(f, str) else f for f in faults)
     as_planned = observation
     for fault in made:
@@ -190,8 +203,16 @@ def simulate(observation: Observation, path: Path | str, *, seed: int = 1, fault
     regions = tuple(region for fault in made for region in fault.regions(observation))
     writer = _writer(observation, path)
     with writer:
-        run = Run(observation, seed, writer, corruptions, made, Geometry(observation.array.positions_m), regions,
-                  progress=progress)
+        run = Run(
+            observation,
+            seed,
+            writer,
+            corruptions,
+            made,
+            Geometry(observation.array.positions_m),
+            regions,
+            progress=progress,
+        )
         write_metadata(writer, observation, run.geometry)
         for extension in observation.extensions:
             extension.start(run)
@@ -249,8 +270,17 @@ def _correlate_subscan(run: Run, entry: Entry) -> None:
             _correlate_block(run, entry, group, block, one, two, uvw[block], parallactic[block], models)
 
 
-def _correlate_block(run: Run, entry: Entry, group: list[int], block: slice, one: NDArray, two: NDArray,
-                     uvw: NDArray, parallactic: NDArray, models: dict[int, SkyModel]) -> None:
+def _correlate_block(
+    run: Run,
+    entry: Entry,
+    group: list[int],
+    block: slice,
+    one: NDArray,
+    two: NDArray,
+    uvw: NDArray,
+    parallactic: NDArray,
+    models: dict[int, SkyModel],
+) -> None:
     obs = run.observation
     window = obs.spws[group[0]]
     times = entry.times[block]
@@ -262,7 +292,14 @@ def _correlate_block(run: Run, entry: Entry, group: list[int], block: slice, one
             part = slice(begin, min(begin + inner, len(times)))
             first = entry.first + block.start + begin
             chunk = Chunk(
-                run, entry, spw, slice(first, first + part.stop - part.start), times[part], one, two, uvw[part],
+                run,
+                entry,
+                spw,
+                slice(first, first + part.stop - part.start),
+                times[part],
+                one,
+                two,
+                uvw[part],
                 obs.spws[spw].frequencies_hz,
                 run.corruptions.jones(spw, obs.spws[spw].frequencies_hz, slice(first, first + part.stop - part.start)),
                 buffer[part, position],
@@ -280,9 +317,14 @@ def _correlate_block(run: Run, entry: Entry, group: list[int], block: slice, one
     run.writer.append(
         buffer.reshape(rows, *shape[3:]),
         {
-            "TIME": column(times, 0), "ANTENNA1": column(one, 2), "ANTENNA2": column(two, 2),
-            "DATA_DESC_ID": column(np.array(group), 1), "FIELD_ID": entry.field, "SCAN_NUMBER": entry.scan.number,
-            "STATE_ID": entry.state, "INTERVAL": obs.integration_s,
+            "TIME": column(times, 0),
+            "ANTENNA1": column(one, 2),
+            "ANTENNA2": column(two, 2),
+            "DATA_DESC_ID": column(np.array(group), 1),
+            "FIELD_ID": entry.field,
+            "SCAN_NUMBER": entry.scan.number,
+            "STATE_ID": entry.state,
+            "INTERVAL": obs.integration_s,
             "UVW": np.broadcast_to(uvw[:, None], (*shape[:3], 3)).reshape(rows, 3),
         },
         # The weight importasdm gives: twice the bandwidth-time product of a channel.
@@ -293,7 +335,7 @@ def _correlate_block(run: Run, entry: Entry, group: list[int], block: slice, one
 def fill_chunk(chunk: Chunk, model: SkyModel, parallactic: NDArray, faults: Sequence[Fault] = ()) -> None:
     """Compute `chunk.data`: leakage on the sky, noise, then gains; faults at their places."""
     run, window = chunk.run, chunk.run.observation.spws[chunk.spw]
-    nt, nb, nc, _ = chunk.data.shape
+    nt, nb, _nc, _ = chunk.data.shape
     p, q = chunk.antenna1, chunk.antenna2
     for fault in faults:
         fault.change_gains(chunk)
@@ -327,8 +369,7 @@ def fill_chunk(chunk: Chunk, model: SkyModel, parallactic: NDArray, faults: Sequ
 def _per_baseline(plane: NDArray, nt: int, nb: int) -> NDArray:
     if plane.shape[0] == 1:
         return plane[None]
-    cube = plane.reshape(nt, nb, -1)
-    return cube
+    return plane.reshape(nt, nb, -1)
 
 
 def _add_noise(chunk: Chunk, scale: float) -> None:
@@ -339,8 +380,10 @@ def _add_noise(chunk: Chunk, scale: float) -> None:
     transmission = run.corruptions.transmission[chunk.index, :, None, chunk.spw, None]
     sefd = np.sqrt(run.corruptions.sefd(chunk.spw, chunk.index)) / transmission
     unit = scale * radiometer_sigma(1.0, window.channel_hz, obs.integration_s, obs.noise.efficiency)
-    factors = [(unit * sefd[:, chunk.antenna1, a] * sefd[:, chunk.antenna2, b]).astype(np.float32)
-               for a, b in window.receptor_pairs]
+    factors = [
+        (unit * sefd[:, chunk.antenna1, a] * sefd[:, chunk.antenna2, b]).astype(np.float32)
+        for a, b in window.receptor_pairs
+    ]
     factor = np.stack(np.broadcast_arrays(*factors), axis=-1)
     # Numbered within the subscan, so that a scan's noise does not depend on what was observed before it.
     first = chunk.index.start - chunk.entry.first

@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 RECEIVERS = {
     name: Receiver(f"EVLA_{name}", low * 1e9, high * 1e9)
-    for name, low, high in (("L", 1, 2), ("S", 1.98, 4.1), ("C", 4, 8), ("X", 8, 12), ("KU", 12, 18), ("K", 18, 26.5),
-                            ("KA", 26.5, 40), ("Q", 40, 50))
+    for name, low, high in (
+        ("L", 1, 2),
+        ("S", 1.98, 4.1),
+        ("C", 4, 8),
+        ("X", 8, 12),
+        ("KU", 12, 18),
+        ("K", 18, 26.5),
+        ("KA", 26.5, 40),
+        ("Q", 40, 50),
+    )
 }
 BBC_NUMBERS = {"A0C0": 12, "B0D0": 15, "A1C1": 10, "A2C2": 11, "B1D1": 13, "B2D2": 14}
 """BBC_NO as EVLA data carry it."""
@@ -33,9 +41,14 @@ BBC_NUMBERS = {"A0C0": 12, "B0D0": 15, "A1C1": 10, "A2C2": 11, "B1D1": 13, "B2D2
 # Typical zenith SEFD (Jy), noise diode (K), aperture efficiency as K/Jy, zenith opacity in fair weather, per band:
 # VLA Observational Status Summary; opacities from the seasonal model for 5 mm of water vapour.
 _BANDS = {
-    "L": (420.0, 1.0, 0.080, 0.004), "S": (370.0, 1.2, 0.110, 0.004), "C": (280.0, 1.5, 0.110, 0.005),
-    "X": (260.0, 1.6, 0.108, 0.006), "KU": (320.0, 2.0, 0.100, 0.012), "K": (500.0, 3.0, 0.090, 0.04),
-    "KA": (700.0, 3.5, 0.078, 0.03), "Q": (1300.0, 5.0, 0.060, 0.06),
+    "L": (420.0, 1.0, 0.080, 0.004),
+    "S": (370.0, 1.2, 0.110, 0.004),
+    "C": (280.0, 1.5, 0.110, 0.005),
+    "X": (260.0, 1.6, 0.108, 0.006),
+    "KU": (320.0, 2.0, 0.100, 0.012),
+    "K": (500.0, 3.0, 0.090, 0.04),
+    "KA": (700.0, 3.5, 0.078, 0.03),
+    "Q": (1300.0, 5.0, 0.060, 0.06),
 }
 SWITCHED_POWER_DIGITAL_FACTOR = (0.932 * 1.176) ** 0.5
 """Factor in the gains that CASA derives from requantizer gains and switched power."""
@@ -46,8 +59,14 @@ def opacities() -> dict[str, float]:
     return {RECEIVERS[band].name: values[3] for band, values in _BANDS.items()}
 
 
-def _calibrator(name: str, code: str, ra: tuple[float, float, float], dec: tuple[float, float, float],
-                log_flux: tuple[float, ...], **polarization: float) -> Source:
+def _calibrator(
+    name: str,
+    code: str,
+    ra: tuple[float, float, float],
+    dec: tuple[float, float, float],
+    log_flux: tuple[float, ...],
+    **polarization: float,
+) -> Source:
     """A source with the polynomial log10 S(Jy) in log10 nu(GHz)."""
     ra_deg = 15 * (ra[0] + ra[1] / 60 + ra[2] / 3600)
     dec_deg = dec[0] + dec[1] / 60 + dec[2] / 3600
@@ -57,8 +76,15 @@ def _calibrator(name: str, code: str, ra: tuple[float, float, float], dec: tuple
 
 # Perley & Butler (2017), ApJS 230, 7, table 6; polarization from Perley & Butler (2013), ApJS 206, 16.
 FLUX_CALIBRATORS = {
-    "3C286": _calibrator("1331+305=3C286", "A", (13, 31, 8.2879), (30, 30, 32.958), (1.2481, -0.4507, -0.1798, 0.0357),
-                         polarized_fraction=0.11, polarization_angle_deg=33.0),
+    "3C286": _calibrator(
+        "1331+305=3C286",
+        "A",
+        (13, 31, 8.2879),
+        (30, 30, 32.958),
+        (1.2481, -0.4507, -0.1798, 0.0357),
+        polarized_fraction=0.11,
+        polarization_angle_deg=33.0,
+    ),
     "3C48": _calibrator("0137+331=3C48", "A", (1, 37, 41.2994), (33, 9, 35.133), (1.3253, -0.7553, -0.1914, 0.0498)),
     "3C147": _calibrator("0542+498=3C147", "A", (5, 42, 36.1379), (49, 51, 7.234), (1.4516, -0.6961, -0.2007, 0.0640)),
 }
@@ -117,9 +143,16 @@ class VlaInstrument(Instrument):
         phase = np.exp(1j * np.angle(base.gain))
         gain = np.sqrt(kelvin_per_jy * switched) * requantizer * phase
         return attrs.evolve(
-            base, gain=gain, sefd_jy=[(tsys / kelvin_per_jy)[:, :, s, None] for s in range(ns)],
-            extra={"switched_gain": switched, "requantizer": requantizer, "tsys_k": tsys, "tcal_k": tcal,
-                   "kelvin_per_jy": np.broadcast_to(kelvin_per_jy, (na, 2, ns)).copy()},
+            base,
+            gain=gain,
+            sefd_jy=[(tsys / kelvin_per_jy)[:, :, s, None] for s in range(ns)],
+            extra={
+                "switched_gain": switched,
+                "requantizer": requantizer,
+                "tsys_k": tsys,
+                "tcal_k": tcal,
+                "kelvin_per_jy": np.broadcast_to(kelvin_per_jy, (na, 2, ns)).copy(),
+            },
         )
 
     def _requantizers(self, obs: Observation) -> NDArray[np.float64]:
@@ -179,35 +212,53 @@ class SwitchedPower(Extension):
         start, end = time_range(obs)
         count = na * ns
         antenna, spw = (a.ravel() for a in np.indices((na, ns)))
-        run.writer.subtable("CALDEVICE", {
-            "ANTENNA_ID": antenna, "FEED_ID": repeat(count, 0), "SPECTRAL_WINDOW_ID": spw,
-            "TIME": repeat(count, (start + end) / 2), "INTERVAL": repeat(count, end - start + 120),
-            "NUM_CAL_LOAD": repeat(count, 2),
-            "CAL_LOAD_NAMES": repeat(count, np.array(["NOISE_TUBE_LOAD", "SOLAR_FILTER"])),
-            "NUM_RECEPTOR": repeat(count, 2), "CAL_EFF": np.ones((count, 2, 2), np.float32),
-            # One value per receptor: CASA's switched-power code accepts nothing else.
-            "NOISE_CAL": extra["tcal_k"].transpose(0, 2, 1).reshape(count, 2).astype(np.float32),
-            "TEMPERATURE_LOAD": np.zeros((count, 2)),
-        })
+        run.writer.subtable(
+            "CALDEVICE",
+            {
+                "ANTENNA_ID": antenna,
+                "FEED_ID": repeat(count, 0),
+                "SPECTRAL_WINDOW_ID": spw,
+                "TIME": repeat(count, (start + end) / 2),
+                "INTERVAL": repeat(count, end - start + 120),
+                "NUM_CAL_LOAD": repeat(count, 2),
+                "CAL_LOAD_NAMES": repeat(count, np.array(["NOISE_TUBE_LOAD", "SOLAR_FILTER"])),
+                "NUM_RECEPTOR": repeat(count, 2),
+                "CAL_EFF": np.ones((count, 2, 2), np.float32),
+                # One value per receptor: CASA's switched-power code accepts nothing else.
+                "NOISE_CAL": extra["tcal_k"].transpose(0, 2, 1).reshape(count, 2).astype(np.float32),
+                "TEMPERATURE_LOAD": np.zeros((count, 2)),
+            },
+        )
         step = self.interval_s or obs.integration_s
         times = np.arange(start + step / 2, end, step)
         dead = run.corruptions.coupling == 0
         for a in range(na):
             # (time, spw, receptor): one antenna at a time keeps memory small.
-            switched = np.stack([[np.interp(times, run.corruptions.times, extra["switched_gain"][:, a, r, s])
-                                  for s in range(ns)] for r in (0, 1)]).transpose(2, 1, 0)
+            switched = np.stack(
+                [
+                    [np.interp(times, run.corruptions.times, extra["switched_gain"][:, a, r, s]) for s in range(ns)]
+                    for r in (0, 1)
+                ]
+            ).transpose(2, 1, 0)
             rq, tsys, tcal = (extra[k][a].T[None] for k in ("requantizer", "tsys_k", "tcal_k"))
             noise = 1 + self.jitter * run.noise_rng("switched power", a).standard_normal(switched.shape)
             difference = np.where(dead[a], 0.0, switched * rq**2 * tcal * noise)
             total = switched * rq**2 * (2 * tsys + tcal)
             rows = len(times) * ns
-            run.writer.subtable("SYSPOWER", {
-                "ANTENNA_ID": repeat(rows, a), "FEED_ID": repeat(rows, 0),
-                "SPECTRAL_WINDOW_ID": np.tile(np.arange(ns), len(times)), "TIME": np.repeat(times, ns),
-                "INTERVAL": repeat(rows, step), "SWITCHED_DIFF": difference.reshape(rows, 2).astype(np.float32),
-                "SWITCHED_SUM": total.reshape(rows, 2).astype(np.float32),
-                "REQUANTIZER_GAIN": np.broadcast_to(rq, switched.shape).reshape(rows, 2).astype(np.float32),
-            }, append=True)
+            run.writer.subtable(
+                "SYSPOWER",
+                {
+                    "ANTENNA_ID": repeat(rows, a),
+                    "FEED_ID": repeat(rows, 0),
+                    "SPECTRAL_WINDOW_ID": np.tile(np.arange(ns), len(times)),
+                    "TIME": np.repeat(times, ns),
+                    "INTERVAL": repeat(rows, step),
+                    "SWITCHED_DIFF": difference.reshape(rows, 2).astype(np.float32),
+                    "SWITCHED_SUM": total.reshape(rows, 2).astype(np.float32),
+                    "REQUANTIZER_GAIN": np.broadcast_to(rq, switched.shape).reshape(rows, 2).astype(np.float32),
+                },
+                append=True,
+            )
 
     def truth(self, run: Run) -> dict[str, Any]:
         return {"digital_factor": SWITCHED_POWER_DIGITAL_FACTOR}
@@ -222,19 +273,30 @@ class LateAntenna(Extension):
 
     def _spans(self, obs: Observation) -> list[tuple[int, float, float]]:
         half = obs.integration_s / 2
-        count = max(1, int(round(self.seconds / obs.integration_s)))
-        return [(e.scan.number, float(e.times[0] - half), float(e.times[min(count, len(e.times)) - 1] + half))
-                for e in timeline(obs) if e.number == 1]
+        count = max(1, round(self.seconds / obs.integration_s))
+        return [
+            (e.scan.number, float(e.times[0] - half), float(e.times[min(count, len(e.times)) - 1] + half))
+            for e in timeline(obs)
+            if e.number == 1
+        ]
 
     def start(self, run: Run) -> None:
         spans = self._spans(run.observation)
         commands = [f"antenna='{self.antenna}&&*' timerange='{casa_time(a)}~{casa_time(b)}'" for _, a, b in spans]
         count = len(spans)
-        run.writer.subtable("FLAG_CMD", {
-            "TIME": np.array([(a + b) / 2 for _, a, b in spans]), "INTERVAL": np.array([b - a for _, a, b in spans]),
-            "TYPE": repeat(count, "FLAG"), "REASON": repeat(count, "ANTENNA_NOT_ON_SOURCE"), "LEVEL": repeat(count, 0),
-            "SEVERITY": repeat(count, 0), "APPLIED": repeat(count, False), "COMMAND": np.array(commands),
-        })
+        run.writer.subtable(
+            "FLAG_CMD",
+            {
+                "TIME": np.array([(a + b) / 2 for _, a, b in spans]),
+                "INTERVAL": np.array([b - a for _, a, b in spans]),
+                "TYPE": repeat(count, "FLAG"),
+                "REASON": repeat(count, "ANTENNA_NOT_ON_SOURCE"),
+                "LEVEL": repeat(count, 0),
+                "SEVERITY": repeat(count, 0),
+                "APPLIED": repeat(count, False),
+                "COMMAND": np.array(commands),
+            },
+        )
         run.regions += tuple(
             Region("antenna not on source", "online", scans=(n,), antennas=(self.antenna,), times=(a, b))
             for n, a, b in spans

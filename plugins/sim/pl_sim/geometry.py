@@ -4,6 +4,7 @@ Earth orientation comes from astropy (its bundled IERS table; the network is nev
 IAU's library. The tests hold all four quantities against CASA's measures.
 """
 
+# ruff: noqa: E741 - l, m and n are direction cosines in every paper.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -45,7 +46,9 @@ def direction_cosines(ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float) ->
     return l, m, -(l * l + m * m) / (1 + np.sqrt(1 - l * l - m * m))
 
 
-def offset_direction(ra0: float, dec0: float, east_arcsec: ArrayLike, north_arcsec: ArrayLike) -> tuple[NDArray, NDArray]:
+def offset_direction(
+    ra0: float, dec0: float, east_arcsec: ArrayLike, north_arcsec: ArrayLike
+) -> tuple[NDArray, NDArray]:
     """Direction at tangent-plane (SIN) offsets from a position; radians and arcseconds in, radians out."""
     l, m = np.asarray(east_arcsec, float) * ARCSEC, np.asarray(north_arcsec, float) * ARCSEC
     n = np.sqrt(1 - l * l - m * m)
@@ -125,8 +128,24 @@ class Geometry:
         dut1, xp, yp = self._orientation(time)
         # Pressure 0: no refraction, as AZEL of CASA's measures.
         az, zd, ha, dob, _, _ = erfa.atco13(
-            np.asarray(ra, float), np.asarray(dec, float), 0.0, 0.0, 0.0, 0.0, time.jd1, time.jd2, dut1,
-            self.longitude, self.latitude, self.height, xp, yp, 0.0, 0.0, 0.0, 1.0,
+            np.asarray(ra, float),
+            np.asarray(dec, float),
+            0.0,
+            0.0,
+            0.0,
+            0.0,
+            time.jd1,
+            time.jd2,
+            dut1,
+            self.longitude,
+            self.latitude,
+            self.height,
+            xp,
+            yp,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
         )
         return az, np.pi / 2 - zd, ha, dob
 

@@ -181,8 +181,12 @@ class Instrument:
         geometry = Geometry(obs.array.positions_m)
         east_north = geometry.local(obs.array.positions_m)[:, :2]
         screen = frozen_screen(
-            self._rng(obs, "phase screen"), east_north, times, obs.atmosphere.phase_screen_m,
-            obs.atmosphere.screen_wind_ms, obs.atmosphere.screen_scale_m,
+            self._rng(obs, "phase screen"),
+            east_north,
+            times,
+            obs.atmosphere.phase_screen_m,
+            obs.atmosphere.screen_wind_ms,
+            obs.atmosphere.screen_scale_m,
         )
         return screen / np.sin(elevations(obs))[:, None]
 

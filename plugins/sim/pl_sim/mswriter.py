@@ -1,8 +1,9 @@
 """A measurement set written directly: numpy arrays into casacore tables.
 
 Layouts follow the MeasurementSet definition version 2.0 (Kemball & Wieringa) with the columns that `importasdm` leaves.
-In this module rows are always on the first axis. Cells have the shape the table tool shows, such as (receptor, channel)
-for TSYS_SPECTRUM or (2, 1) for PHASE_DIR; only the main table's data and flags are given as (row, channel, correlation).
+In this module rows are always on the first axis. Cells have the shape the table tool shows, such as (receptor,
+channel) for TSYS_SPECTRUM or (2, 1) for PHASE_DIR; only the main table's data and flags are given as (row, channel,
+correlation).
 
 A column is described by one line of text: NAME type shape [unit] [measure], with shape `-` (scalar), `[3]` (fixed) or
 `1d`, `2d`, `3d` (variable).
@@ -253,8 +254,19 @@ REQUANTIZER_GAIN float 1d
 }
 
 _REQUIRED = (
-    "ANTENNA", "DATA_DESCRIPTION", "FEED", "FIELD", "FLAG_CMD", "HISTORY", "OBSERVATION", "POINTING", "POLARIZATION",
-    "PROCESSOR", "SOURCE", "SPECTRAL_WINDOW", "STATE",
+    "ANTENNA",
+    "DATA_DESCRIPTION",
+    "FEED",
+    "FIELD",
+    "FLAG_CMD",
+    "HISTORY",
+    "OBSERVATION",
+    "POINTING",
+    "POLARIZATION",
+    "PROCESSOR",
+    "SOURCE",
+    "SPECTRAL_WINDOW",
+    "STATE",
 )
 _POINTING_OFFSETS = """
 POINTING_OFFSET double 2d rad direction:{pointing}
@@ -263,21 +275,63 @@ ON_SOURCE bool -
 OVER_THE_TOP bool -
 """
 
-_VALUE_TYPES = {"int": "int", "double": "double", "float": "float", "bool": "boolean", "string": "string",
-                "complex": "complex"}
+_VALUE_TYPES = {
+    "int": "int",
+    "double": "double",
+    "float": "float",
+    "bool": "boolean",
+    "string": "string",
+    "complex": "complex",
+}
 FREQUENCY_CODES = {"REST": 0, "LSRK": 1, "LSRD": 2, "BARY": 3, "GEO": 4, "TOPO": 5, "GALACTO": 6, "LGROUP": 7, "CMB": 8}
 _DIRECTION_TYPES = (
-    "J2000 JMEAN JTRUE APP B1950 B1950_VLA BMEAN BTRUE GALACTIC HADEC AZEL AZELSW AZELGEO AZELSWGEO JNAT ECLIPTIC "
-    "MECLIPTIC TECLIPTIC SUPERGAL ITRF TOPO ICRS MERCURY VENUS MARS JUPITER SATURN URANUS NEPTUNE PLUTO SUN MOON COMET"
-).split()
+    "J2000",
+    "JMEAN",
+    "JTRUE",
+    "APP",
+    "B1950",
+    "B1950_VLA",
+    "BMEAN",
+    "BTRUE",
+    "GALACTIC",
+    "HADEC",
+    "AZEL",
+    "AZELSW",
+    "AZELGEO",
+    "AZELSWGEO",
+    "JNAT",
+    "ECLIPTIC",
+    "MECLIPTIC",
+    "TECLIPTIC",
+    "SUPERGAL",
+    "ITRF",
+    "TOPO",
+    "ICRS",
+    "MERCURY",
+    "VENUS",
+    "MARS",
+    "JUPITER",
+    "SATURN",
+    "URANUS",
+    "NEPTUNE",
+    "PLUTO",
+    "SUN",
+    "MOON",
+    "COMET",
+)
 _DIRECTION_CODES = [*range(22), *range(32, 43)]
 
 
 def _describe(line: str, manager: str) -> tuple[str, dict[str, Any]]:
     name, kind, shape, unit, measure, *_ = [*line.split(), "-", "-"]
     description: dict[str, Any] = {
-        "valueType": _VALUE_TYPES[kind], "dataManagerType": manager, "dataManagerGroup": manager, "option": 0,
-        "maxlen": 0, "comment": "", "keywords": {},
+        "valueType": _VALUE_TYPES[kind],
+        "dataManagerType": manager,
+        "dataManagerGroup": manager,
+        "option": 0,
+        "maxlen": 0,
+        "comment": "",
+        "keywords": {},
     }
     if shape.startswith("["):
         description.update(ndim=1, shape=[int(shape[1:-1])], option=5)
@@ -289,14 +343,17 @@ def _describe(line: str, manager: str) -> tuple[str, dict[str, Any]]:
         keywords["QuantumUnits"] = np.array([unit] * repeats)
     if measure == "FREQUENCY":
         keywords["MEASINFO"] = {
-            "type": "frequency", "VarRefCol": "MEAS_FREQ_REF",
+            "type": "frequency",
+            "VarRefCol": "MEAS_FREQ_REF",
             "TabRefCodes": np.array([*FREQUENCY_CODES.values(), 64], dtype="uint64"),
             "TabRefTypes": np.array([*FREQUENCY_CODES, "Undefined"]),
         }
     elif measure.startswith("direction:column="):
         keywords["MEASINFO"] = {
-            "type": "direction", "VarRefCol": measure.split("=")[1],
-            "TabRefCodes": np.array(_DIRECTION_CODES, dtype="uint64"), "TabRefTypes": np.array(_DIRECTION_TYPES),
+            "type": "direction",
+            "VarRefCol": measure.split("=")[1],
+            "TabRefCodes": np.array(_DIRECTION_CODES, dtype="uint64"),
+            "TabRefTypes": np.array(_DIRECTION_TYPES),
         }
     elif measure != "-":
         measure_type, reference = measure.split(":")
@@ -334,9 +391,17 @@ class MSWriter:
         pointing_offsets: add POINTING_OFFSET, ENCODER, ON_SOURCE and OVER_THE_TOP.
     """
 
-    def __init__(self, path: Path | str, *, data_column: str = "DATA", subtables: Sequence[str] = (),
-                 frame: str = "J2000", pointing_frame: str = "J2000", pointing_offsets: bool = False,
-                 tile_shape: tuple[int, int] = (4, 64)) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        data_column: str = "DATA",
+        subtables: Sequence[str] = (),
+        frame: str = "J2000",
+        pointing_frame: str = "J2000",
+        pointing_offsets: bool = False,
+        tile_shape: tuple[int, int] = (4, 64),
+    ) -> None:
         self.path = Path(path)
         self.data_column = data_column
         self.rows = 0
@@ -350,8 +415,10 @@ class MSWriter:
             text = SUBTABLES[name]
             if name == "FIELD" and self._icrs_fields:
                 for column, reference in _FIELD_FRAMES.items():
-                    text = text.replace(f"{column} double 2d rad direction:J2000",
-                                        f"{column} double 2d rad direction:column={reference}")
+                    text = text.replace(
+                        f"{column} double 2d rad direction:J2000",
+                        f"{column} double 2d rad direction:column={reference}",
+                    )
                 text += "".join(f"{reference} int -\n" for reference in _FIELD_FRAMES.values())
             if name == "POINTING" and pointing_offsets:
                 text += _POINTING_OFFSETS
@@ -368,7 +435,10 @@ class MSWriter:
         columns.update(describe_columns(f"{self.data_column} {kind} 2d"))
         ncorr, nchan = tile_shape[0], min(tile_shape[1], 128)
         tiles = {
-            "UVW": [3, 4096], "WEIGHT": [ncorr, 4096], "SIGMA": [ncorr, 4096], "FLAG_CATEGORY": [ncorr, nchan, 1, 64],
+            "UVW": [3, 4096],
+            "WEIGHT": [ncorr, 4096],
+            "SIGMA": [ncorr, 4096],
+            "FLAG_CATEGORY": [ncorr, nchan, 1, 64],
             "FLAG": [ncorr, nchan, max(8, _TILE_BYTES // (ncorr * nchan))],
             self.data_column: [ncorr, nchan, max(8, _TILE_BYTES // (item * ncorr * nchan))],
         }
@@ -378,7 +448,10 @@ class MSWriter:
             group = "Tiled" + name.title().replace("_", "")
             columns[name].update(dataManagerType=manager, dataManagerGroup=group)
             managers[f"*{number + 1}"] = {
-                "COLUMNS": np.array([name]), "NAME": group, "SEQNR": number, "TYPE": manager,
+                "COLUMNS": np.array([name]),
+                "NAME": group,
+                "SEQNR": number,
+                "TYPE": manager,
                 "SPEC": {"DEFAULTTILESHAPE": np.array(tile), "MAXIMUMCACHESIZE": 0},
             }
         columns["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array(["FLAG_CMD", "ORIGINAL", "USER"])}
@@ -422,8 +495,15 @@ class MSWriter:
         self._main.open(str(self.path), nomodify=False)
         self.subtable(name, columns)
 
-    def append(self, data: NDArray, columns: Mapping[str, Any], *, weight: NDArray | float = 1.0,
-               sigma: NDArray | float | None = None, flag: NDArray | None = None) -> int:
+    def append(
+        self,
+        data: NDArray,
+        columns: Mapping[str, Any],
+        *,
+        weight: NDArray | float = 1.0,
+        sigma: NDArray | float | None = None,
+        flag: NDArray | None = None,
+    ) -> int:
         """Append main-table rows of one shape.
 
         Args:
@@ -439,9 +519,18 @@ class MSWriter:
         count, nchan, ncorr = data.shape
         table, start = self._main, self.rows
         table.addrows(count)
-        filled = {"FEED1": 0, "FEED2": 0, "PROCESSOR_ID": 0, "ARRAY_ID": 0, "OBSERVATION_ID": 0, "FLAG_ROW": False,
-                  "TIME_CENTROID": columns["TIME"], "EXPOSURE": columns["INTERVAL"], "UVW": np.zeros((count, 3)),
-                  **columns}
+        filled = {
+            "FEED1": 0,
+            "FEED2": 0,
+            "PROCESSOR_ID": 0,
+            "ARRAY_ID": 0,
+            "OBSERVATION_ID": 0,
+            "FLAG_ROW": False,
+            "TIME_CENTROID": columns["TIME"],
+            "EXPOSURE": columns["INTERVAL"],
+            "UVW": np.zeros((count, 3)),
+            **columns,
+        }
         for name, values in filled.items():
             values = np.asarray(values)
             if values.dtype.kind in "iu":

@@ -33,8 +33,14 @@ def complex_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[n
     return rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
 
 
-def smooth_process(rng: np.random.Generator, times: NDArray[np.float64], rms: float, period_s: float,
-                   shape: tuple[int, ...] = (), terms: int = 4) -> NDArray[np.float64]:
+def smooth_process(
+    rng: np.random.Generator,
+    times: NDArray[np.float64],
+    rms: float,
+    period_s: float,
+    shape: tuple[int, ...] = (),
+    terms: int = 4,
+) -> NDArray[np.float64]:
     """A smooth random function of time, shape (time, *shape): a few sinusoids with periods about `period_s`.
 
     Its value at a time does not depend on which other times are asked for.
@@ -48,8 +54,15 @@ def smooth_process(rng: np.random.Generator, times: NDArray[np.float64], rms: fl
     return total * rms * np.sqrt(2.0 / terms)
 
 
-def frozen_screen(rng: np.random.Generator, east_north_m: NDArray[np.float64], times: NDArray[np.float64], rms: float,
-                  wind_ms: tuple[float, float], scale_m: tuple[float, float], modes: int = 60) -> NDArray[np.float64]:
+def frozen_screen(
+    rng: np.random.Generator,
+    east_north_m: NDArray[np.float64],
+    times: NDArray[np.float64],
+    rms: float,
+    wind_ms: tuple[float, float],
+    scale_m: tuple[float, float],
+    modes: int = 60,
+) -> NDArray[np.float64]:
     """A frozen turbulent screen blown over the antennas, shape (time, antenna).
 
     Random Fourier modes with the amplitudes of three-dimensional Kolmogorov turbulence (structure function exponent

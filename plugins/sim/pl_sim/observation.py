@@ -240,8 +240,15 @@ class Scan:
     """Slew and settling time after the scan."""
 
     @classmethod
-    def simple(cls, number: int, field: str, seconds: float, intents: tuple[str, ...], spws: tuple[int, ...],
-               gap_s: float = 20.0) -> Scan:
+    def simple(
+        cls,
+        number: int,
+        field: str,
+        seconds: float,
+        intents: tuple[str, ...],
+        spws: tuple[int, ...],
+        gap_s: float = 20.0,
+    ) -> Scan:
         """A scan of one subscan."""
         return cls(number, (Subscan(field, seconds, intents),), spws, gap_s)
 
@@ -360,7 +367,9 @@ def _validate_spws(obs: Observation) -> None:
     if len(set(obs.array.names)) < len(obs.array.names):
         raise ImpossibleObservation(f"{obs.name} names an antenna twice; antenna names must be unique.")
     if obs.integration_s <= 0:
-        raise ImpossibleObservation(f"The integration time of {obs.name} is {obs.integration_s} s; it must be positive.")
+        raise ImpossibleObservation(
+            f"The integration time of {obs.name} is {obs.integration_s} s; it must be positive."
+        )
     for index, spw in enumerate(obs.spws):
         half = abs(spw.channel_hz) / 2
         low, high = spw.frequencies_hz.min() - half, spw.frequencies_hz.max() + half
@@ -381,7 +390,7 @@ def _validate_sources(obs: Observation) -> None:
         for component in source.components:
             if component.flux_jy < 0:
                 raise ImpossibleObservation(
-                    f"Source {source.name} has a component of {component.flux_jy} Jy; flux densities cannot be negative."
+                    f"Source {source.name} has a component of {component.flux_jy} Jy; flux densities are not negative."
                 )
             if not 0 <= component.polarized_fraction <= 1:
                 raise ImpossibleObservation(
@@ -390,7 +399,9 @@ def _validate_sources(obs: Observation) -> None:
                 )
         for line in source.lines:
             if line.width_ms <= 0:
-                raise ImpossibleObservation(f"A line of {source.name} has width {line.width_ms} m/s; it must be positive.")
+                raise ImpossibleObservation(
+                    f"A line of {source.name} has width {line.width_ms} m/s; it must be positive."
+                )
     names = {s.name for s in obs.sources}
     for fld in obs.fields:
         if fld.source not in names:

@@ -12,4 +12,6 @@ def pl_api() -> str:
 
 @hookimpl
 def pl_commands() -> list[Lazy]:
-    return [Lazy("simulate", "pl_sim.cli:simulate_command", "Make an observation with a known truth, and faults if asked.")]
+    return [
+        Lazy("simulate", "pl_sim.cli:simulate_command", "Make an observation with a known truth, and faults if asked.")
+    ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,49 +54,107 @@ def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
     online = compare.compare_flags(truth, vis)
     casa.setjy(vis=vis, field=flux, standard="Perley-Butler 2017", usescratch=False)
     casa.gencal(vis=vis, caltable=out["gc"], caltype="gc")
-    casa.gencal(vis=vis, caltable=out["opac"], caltype="opac", spw=",".join(map(str, range(len(truth.record["spws"])))),
-                parameter=[truth.record["opacity"].get(s["receiver"], 0.0) for s in truth.record["spws"]])
+    casa.gencal(
+        vis=vis,
+        caltable=out["opac"],
+        caltype="opac",
+        spw=",".join(map(str, range(len(truth.record["spws"])))),
+        parameter=[truth.record["opacity"].get(s["receiver"], 0.0) for s in truth.record["spws"]],
+    )
     prior = [out["gc"], out["opac"]]
     late = truth.record["extensions"].get("LateAntenna", {}).get("antenna")
     dead = {f["antenna"] for f in truth.faults.values() if "antenna" in f}
     reference = next(a for a in truth.antennas[2:] if a != late and a not in dead)
     common = {"vis": vis, "refant": reference, "parang": True, "minsnr": 3.0}
     middle, inner = _inner(truth, science, 0.2), _inner(truth, science, 0.8)
-    casa.gaincal(caltable=out["g0"], field=flux, intent="*BANDPASS*", spw=middle, calmode="p", solint="int",
-                 gaintable=prior, **common)
-    casa.gaincal(caltable=out["k"], field=flux, intent="*BANDPASS*", spw=inner, gaintype="K", solint="inf",
-                 combine="scan", gaintable=[*prior, out["g0"]], **common)
-    casa.bandpass(caltable=out["b"], field=flux, intent="*BANDPASS*", spw=",".join(map(str, science)), solint="inf",
-                  combine="scan", gaintable=[*prior, out["g0"], out["k"]], **common)
+    casa.gaincal(
+        caltable=out["g0"],
+        field=flux,
+        intent="*BANDPASS*",
+        spw=middle,
+        calmode="p",
+        solint="int",
+        gaintable=prior,
+        **common,
+    )
+    casa.gaincal(
+        caltable=out["k"],
+        field=flux,
+        intent="*BANDPASS*",
+        spw=inner,
+        gaintype="K",
+        solint="inf",
+        combine="scan",
+        gaintable=[*prior, out["g0"]],
+        **common,
+    )
+    casa.bandpass(
+        caltable=out["b"],
+        field=flux,
+        intent="*BANDPASS*",
+        spw=",".join(map(str, science)),
+        solint="inf",
+        combine="scan",
+        gaintable=[*prior, out["g0"], out["k"]],
+        **common,
+    )
     tables = [*prior, out["k"], out["b"]]
-    casa.gaincal(caltable=out["gp"], intent="*CALIBRATE*", spw=inner, calmode="p", solint="int", gaintable=tables, **common)
-    casa.gaincal(caltable=out["ga"], intent="*CALIBRATE*", spw=inner, calmode="a", solint="inf",
-                 gaintable=[*tables, out["gp"]], **common)
+    casa.gaincal(
+        caltable=out["gp"], intent="*CALIBRATE*", spw=inner, calmode="p", solint="int", gaintable=tables, **common
+    )
+    casa.gaincal(
+        caltable=out["ga"],
+        intent="*CALIBRATE*",
+        spw=inner,
+        calmode="a",
+        solint="inf",
+        gaintable=[*tables, out["gp"]],
+        **common,
+    )
     found = casa.fluxscale(vis=vis, caltable=out["ga"], fluxtable=out["flux"], reference=flux)
     names = list(truth.fields)
-    fluxes = {names[int(k)]: {int(s): float(v["fluxd"][0]) for s, v in record.items()
-                              if s.isdigit() and v["fluxd"][0] > 0}
-              for k, record in found.items() if k.isdigit()}
-    casa.applycal(vis=vis, field=",".join(targets), gaintable=[*tables, out["gp"], out["flux"]],
-                  gainfield=["", "", "", "", phase, phase],
-                  interp=["linear", "linear", "nearest", "nearest", "linear", "linear"],
-                  parang=True, calwt=False, flagbackup=False)
+    fluxes = {
+        names[int(k)]: {int(s): float(v["fluxd"][0]) for s, v in record.items() if s.isdigit() and v["fluxd"][0] > 0}
+        for k, record in found.items()
+        if k.isdigit()
+    }
+    casa.applycal(
+        vis=vis,
+        field=",".join(targets),
+        gaintable=[*tables, out["gp"], out["flux"]],
+        gainfield=["", "", "", "", phase, phase],
+        interp=["linear", "linear", "nearest", "nearest", "linear", "linear"],
+        parang=True,
+        calwt=False,
+        flagbackup=False,
+    )
     delays = compare.compare_caltable(truth, out["k"], reference=reference)
-    wide = [abs(r) for r, label in zip(delays.residuals, delays.labels, strict=True)
-            if _bandwidth(truth, int(label.split("/")[2])) > 50e6]
+    wide = [
+        abs(r)
+        for r, label in zip(delays.residuals, delays.labels, strict=True)
+        if _bandwidth(truth, int(label.split("/")[2])) > 50e6
+    ]
     gains = compare.compare_caltable(truth, out["gp"], reference=reference)
     ratios = [compare.compare_visibilities(truth, vis, t) for t in targets]
-    lines = [compare.compare_visibilities(truth, vis, t, line_only=True) for t in targets if truth.sources[
-        truth.fields[t].source].lines]
+    lines = [
+        compare.compare_visibilities(truth, vis, t, line_only=True)
+        for t in targets
+        if truth.sources[truth.fields[t].source].lines
+    ]
     result: dict[str, Any] = {
         "online_completeness": online.completeness,
         "delay_worst_ns": max(wide) if wide else None,
         "bandpass_rms": compare.compare_caltable(truth, out["b"], reference=reference).rms,
-        "gain_rms": gains.rms, "gain_thermal": gains.expected_rms,
+        "gain_rms": gains.rms,
+        "gain_thermal": gains.expected_rms,
         "flux_worst": compare.compare_fluxes(truth, fluxes).worst,
-        "flux_errors": {f"{f}/{s}": v / truth.flux_jy(f, float(truth.frequency_hz(s).mean())) - 1
-                        for f, per in fluxes.items() for s, v in per.items()},
-        "ratio": [(r.real, r.imag) for r in ratios], "line_ratio": [(r.real, r.imag) for r in lines],
+        "flux_errors": {
+            f"{f}/{s}": v / truth.flux_jy(f, float(truth.frequency_hz(s).mean())) - 1
+            for f, per in fluxes.items()
+            for s, v in per.items()
+        },
+        "ratio": [(r.real, r.imag) for r in ratios],
+        "line_ratio": [(r.real, r.imag) for r in lines],
     }
     if image:
         result["components"] = image_target(vis, targets, folder, truth)
@@ -108,8 +165,15 @@ def _bandwidth(truth: Truth, spw: int) -> float:
     return float(np.ptp(truth.frequency_hz(spw)))
 
 
-def image_target(vis: str, targets: Sequence[str], folder: str, truth: Truth, *, pixels_per_beam: float = 4.0,
-                 spws: Sequence[int] | None = None) -> list[dict[str, Any]]:
+def image_target(
+    vis: str,
+    targets: Sequence[str],
+    folder: str,
+    truth: Truth,
+    *,
+    pixels_per_beam: float = 4.0,
+    spws: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
     """Two-term image of the target's continuum with masks on its components, compared with them.
 
     Of a mosaic, the field nearest to the source is imaged: CASA's mosaic gridder needs images as wide as the primary
@@ -135,15 +199,37 @@ def image_target(vis: str, targets: Sequence[str], folder: str, truth: Truth, *,
         return f"circle[[{x:.1f}pix,{y:.1f}pix],{component.major_arcsec / cell + 1.5 * pixels_per_beam:.1f}pix]"
 
     name = f"{folder}/target"
-    nearest = min(targets, key=lambda t: math.hypot(truth.fields[t].ra_deg - source.ra_deg,
-                                                    truth.fields[t].dec_deg - source.dec_deg))
-    casa.tclean(vis=vis, field=nearest, spw=",".join(map(str, wide)), imagename=name, specmode="mfs",
-                deconvolver="mtmfs", nterms=2, imsize=size, cell=f"{cell:.6g}arcsec", weighting="briggs", robust=0.0,
-                niter=300, gain=0.2, threshold="0.5mJy", scales=[0], mask=[circle(c) for c in source.components],
-                phasecenter=_direction(source), datacolumn="corrected", interactive=False, parallel=False)
+    nearest = min(
+        targets,
+        key=lambda t: math.hypot(truth.fields[t].ra_deg - source.ra_deg, truth.fields[t].dec_deg - source.dec_deg),
+    )
+    casa.tclean(
+        vis=vis,
+        field=nearest,
+        spw=",".join(map(str, wide)),
+        imagename=name,
+        specmode="mfs",
+        deconvolver="mtmfs",
+        nterms=2,
+        imsize=size,
+        cell=f"{cell:.6g}arcsec",
+        weighting="briggs",
+        robust=0.0,
+        niter=300,
+        gain=0.2,
+        threshold="0.5mJy",
+        scales=[0],
+        mask=[circle(c) for c in source.components],
+        phasecenter=_direction(source),
+        datacolumn="corrected",
+        interactive=False,
+        parallel=False,
+    )
     matches = compare.compare_image(truth, f"{name}.image.tt0", nearest, alpha=f"{name}.alpha")
-    return [{"name": m.name, "offset_beams": m.offset_beams, "flux_ratio": m.flux_ratio, "alpha_error": m.alpha_error}
-            for m in matches]
+    return [
+        {"name": m.name, "offset_beams": m.offset_beams, "flux_ratio": m.flux_ratio, "alpha_error": m.alpha_error}
+        for m in matches
+    ]
 
 
 def _direction(source: Any) -> str:

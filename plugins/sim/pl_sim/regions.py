@@ -49,8 +49,17 @@ class Region:
 
         return cls(**{k: tuples(v) for k, v in record.items()})
 
-    def rows(self, *, times: NDArray, antenna1: NDArray, antenna2: NDArray, names: Sequence[str], scan: NDArray | int,
-             field_name: NDArray | str, spw: NDArray | int) -> NDArray[np.bool_]:
+    def rows(
+        self,
+        *,
+        times: NDArray,
+        antenna1: NDArray,
+        antenna2: NDArray,
+        names: Sequence[str],
+        scan: NDArray | int,
+        field_name: NDArray | str,
+        spw: NDArray | int,
+    ) -> NDArray[np.bool_]:
         """Which rows are inside, from columns of equal (or broadcastable) shape."""
         inside = np.ones(np.broadcast_shapes(np.shape(times), np.shape(antenna1), np.shape(scan)), bool)
         if self.scans is not None:
@@ -76,8 +85,11 @@ class Region:
     def channel_mask(self, channels: int) -> NDArray[np.bool_]:
         """Which channels are inside, shape (channel,)."""
         number = np.arange(channels)
-        return np.ones(channels, bool) if self.channels is None else (
-            (number >= self.channels[0]) & (number <= self.channels[1]))
+        return (
+            np.ones(channels, bool)
+            if self.channels is None
+            else ((number >= self.channels[0]) & (number <= self.channels[1]))
+        )
 
     def correlation_mask(self, correlations: Sequence[str]) -> NDArray[np.bool_]:
         """Which correlations are inside, shape (correlation,)."""

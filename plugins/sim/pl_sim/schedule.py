@@ -60,7 +60,7 @@ def timeline(observation: Observation) -> Iterator[Entry]:
     now, first = mjd_seconds(observation.start), 0
     for scan in observation.scans:
         for number, sub in enumerate(scan.subscans, start=1):
-            count = int(round(sub.seconds / step))
+            count = round(sub.seconds / step)
             times = now + (np.arange(count) + 0.5) * step
             mode = (",".join(sub.intents), number if len(scan.subscans) > 1 else 1)
             yield Entry(scan, sub, number, observation.field_index(sub.field), modes.index(mode), times, first)

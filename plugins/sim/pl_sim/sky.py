@@ -4,6 +4,7 @@ Everything is vectorised over rows and channels. Evenly spaced channels let exp(
 exponentials and one multiplication, which is what makes the simulator fast.
 """
 
+# ruff: noqa: E741 - l, m and n are direction cosines in every paper.
 from __future__ import annotations
 
 import math
@@ -26,6 +27,7 @@ _FWHM_TO_SIGMA = 1 / math.sqrt(8 * math.log(2))
 _STRIDE = 16
 _erf = np.vectorize(math.erf, otypes=[float])
 
+
 @frozen
 class Coherency:
     """Coherencies S[a][b] of receptors a (antenna 1) and b (antenna 2), each of shape (row or 1, channel)."""
@@ -36,13 +38,16 @@ class Coherency:
 def phasor(phase_start: NDArray[np.float64], phase_step: NDArray[np.float64], channels: int) -> NDArray[np.complex64]:
     """exp(i (start + k step)) for k = 0 … channels - 1; start, step of shape (row,), result (row, channel)."""
     blocks = -(-channels // _STRIDE)
-    coarse = np.exp(1j * (phase_start[:, None] + phase_step[:, None] * (_STRIDE * np.arange(blocks)))).astype(np.complex64)
+    coarse = np.exp(1j * (phase_start[:, None] + phase_step[:, None] * (_STRIDE * np.arange(blocks)))).astype(
+        np.complex64
+    )
     fine = np.exp(1j * phase_step[:, None] * np.arange(min(_STRIDE, channels))).astype(np.complex64)
     return (coarse[:, :, None] * fine[:, None, :]).reshape(len(phase_start), -1)[:, :channels]
 
 
-def primary_beam(offset_rad: float, frequency_hz: NDArray[np.float64], diameter_m: float,
-                 width_factor: float = 1.13) -> NDArray[np.float64]:
+def primary_beam(
+    offset_rad: float, frequency_hz: NDArray[np.float64], diameter_m: float, width_factor: float = 1.13
+) -> NDArray[np.float64]:
     """Power response of the antennas at an angle from the pointing direction, shape (channel,).
 
     A Gaussian of FWHM `width_factor` lambda/D: 1.13 for ALMA (Technical Handbook), 1.02 for the VLA (42 arcmin at
@@ -55,15 +60,24 @@ def primary_beam(offset_rad: float, frequency_hz: NDArray[np.float64], diameter_
 class SkyModel:
     """The sky of one source seen from one phase centre in one spectral window."""
 
-    def __init__(self, source: Source, ra0: float, dec0: float, frequency_hz: NDArray[np.float64], *,
-                 channel_hz: float | None = None, topocentric_over_lsrk: float = 1.0,
-                 beam_diameter_m: float | None = None, beam_factor: float = 1.13) -> None:
+    def __init__(
+        self,
+        source: Source,
+        ra0: float,
+        dec0: float,
+        frequency_hz: NDArray[np.float64],
+        *,
+        channel_hz: float | None = None,
+        topocentric_over_lsrk: float = 1.0,
+        beam_diameter_m: float | None = None,
+        beam_factor: float = 1.13,
+    ) -> None:
         """Args:
-            ra0, dec0: phase centre (and pointing), radians.
-            frequency_hz: channel centres in the frame of the data.
-            channel_hz: width of a channel; default the spacing.
-            topocentric_over_lsrk: nu(data frame) / nu(LSRK) for this direction and time.
-            beam_diameter_m, beam_factor: see `primary_beam`; no diameter, no attenuation.
+        ra0, dec0: phase centre (and pointing), radians.
+        frequency_hz: channel centres in the frame of the data.
+        channel_hz: width of a channel; default the spacing.
+        topocentric_over_lsrk: nu(data frame) / nu(LSRK) for this direction and time.
+        beam_diameter_m, beam_factor: see `primary_beam`; no diameter, no attenuation.
         """
         self.frequency = np.asarray(frequency_hz, float)
         self.even = len(self.frequency) < 3 or bool(np.allclose(np.diff(self.frequency, 2), 0, atol=1.0))
@@ -92,7 +106,10 @@ class SkyModel:
         scale = line.width_ms * _FWHM_TO_SIGMA * math.sqrt(2)
         half = self.channel_hz / 2 / self._doppler * SPEED_OF_LIGHT / line.rest_hz
         # The mean over the channel: a line narrower than a channel is diluted, not missed.
-        low, high = _erf((velocity - line.velocity_ms - half) / scale), _erf((velocity - line.velocity_ms + half) / scale)
+        low, high = (
+            _erf((velocity - line.velocity_ms - half) / scale),
+            _erf((velocity - line.velocity_ms + half) / scale),
+        )
         return line.peak_jy * math.sqrt(math.pi) / 2 * scale / (2 * half) * (high - low), velocity
 
     def visibilities(self, uvw_m: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
@@ -110,8 +127,12 @@ class SkyModel:
             flux = (component.flux(self.frequency) * attenuation).astype(np.float32)
             shift = self._shift(uvw_m, l, m, n1)
             if component.major_arcsec:
-                shift = shift * self._taper(uvw_m, component.major_arcsec, component.minor_arcsec or
-                                            component.major_arcsec, component.position_angle_deg)
+                shift = shift * self._taper(
+                    uvw_m,
+                    component.major_arcsec,
+                    component.minor_arcsec or component.major_arcsec,
+                    component.position_angle_deg,
+                )
             total = total + flux * shift
             if component.polarized_fraction:
                 polarized = True
@@ -129,8 +150,9 @@ class SkyModel:
             plus = minus = np.zeros((1, 1), np.complex64)
         return total, plus, minus
 
-    def coherency(self, uvw_m: NDArray[np.float64], parallactic_rad: NDArray[np.float64] | float,
-                  feeds: str) -> Coherency:
+    def coherency(
+        self, uvw_m: NDArray[np.float64], parallactic_rad: NDArray[np.float64] | float, feeds: str
+    ) -> Coherency:
         """Coherency matrix in the frame of the feeds. parallactic_rad: scalar or one per row."""
         total, plus, minus = self.visibilities(uvw_m)
         turn = np.exp(-2j * np.atleast_1d(np.asarray(parallactic_rad, float))).astype(np.complex64)[:, None]

@@ -47,8 +47,9 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-def cached_simulation(preset: str, *, scale: str = "tiny", seed: int = 1, faults: Sequence[str] = (),
-                      block: int = 0) -> Path:
+def cached_simulation(
+    preset: str, *, scale: str = "tiny", seed: int = 1, faults: Sequence[str] = (), block: int = 0
+) -> Path:
     """A simulated set in the cache, made if it is not there. Not to be changed: copy it (with its truth) first."""
     key = hashlib.sha256("\n".join([source_hash(), preset, scale, str(seed), str(block), *faults]).encode()).hexdigest()
     folder = cache_folder() / key[:24]
@@ -101,8 +102,15 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     Each call gives a fresh copy with its truth beside it; with copy=False, the shared one, which must not be changed.
     """
 
-    def make(preset: str, *, scale: str = "tiny", seed: int = 1, faults: Sequence[str] = (), block: int = 0,
-             copy: bool = True) -> Path:
+    def make(
+        preset: str,
+        *,
+        scale: str = "tiny",
+        seed: int = 1,
+        faults: Sequence[str] = (),
+        block: int = 0,
+        copy: bool = True,
+    ) -> Path:
         path = cached_simulation(preset, scale=scale, seed=seed, faults=faults, block=block)
         if not copy:
             return path

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 from attrs import frozen
-from pl_kernel.errors import DataError
 
+from pl_kernel.errors import DataError
 from pl_sim.geometry import Geometry
 from pl_sim.observation import Component, Field, Line, Source
 from pl_sim.regions import Region
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pl_sim.engine import Run
     from pl_sim.observation import Observation
+
 
 def truth_path(path: Path | str) -> Path:
     """Directory of the truth of a measurement set."""
@@ -39,12 +40,18 @@ def write_truth(run: Run, path: Path, as_planned: Observation) -> Path:
     folder = truth_path(path)
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
-        "times": c.times, "gain": c.gain, "delay_s": c.delay_s, "delay_reference_hz": c.delay_reference_hz,
-        "path_m": c.path_m, "transmission": c.transmission, "coupling": c.coupling, **c.extra,
+        "times": c.times,
+        "gain": c.gain,
+        "delay_s": c.delay_s,
+        "delay_reference_hz": c.delay_reference_hz,
+        "path_m": c.path_m,
+        "transmission": c.transmission,
+        "coupling": c.coupling,
+        **c.extra,
     }
     for s in range(len(obs.spws)):
         arrays |= {f"bandpass_{s}": c.bandpass[s], f"leakage_{s}": c.leakage[s], f"sefd_jy_{s}": c.sefd_jy[s]}
-    with open(folder / "arrays.npz", "wb") as stream:
+    with (folder / "arrays.npz").open("wb") as stream:
         np.savez(stream, **arrays)
     record = {
         "format": 1,
@@ -54,18 +61,30 @@ def write_truth(run: Run, path: Path, as_planned: Observation) -> Path:
         "antennas": list(obs.array.names),
         "positions_m": obs.array.positions_m,
         "primary_beam": {"diameter_m": obs.array.antennas[0].diameter_m, "factor": obs.array.beam_factor}
-        if obs.primary_beam else None,
+        if obs.primary_beam
+        else None,
         "spws": [
-            {"name": s.name, "frequency_hz": [float(f) for f in s.frequencies_hz], "correlations": list(s.correlations),
-             "receiver": s.receiver.name, "baseband": s.baseband, "role": s.role, "channel_hz": s.channel_hz,
-             "frame": s.frame}
+            {
+                "name": s.name,
+                "frequency_hz": [float(f) for f in s.frequencies_hz],
+                "correlations": list(s.correlations),
+                "receiver": s.receiver.name,
+                "baseband": s.baseband,
+                "role": s.role,
+                "channel_hz": s.channel_hz,
+                "frame": s.frame,
+            }
             for s in obs.spws
         ],
         "fields": [attrs.asdict(f) for f in obs.fields],
         "sources": [attrs.asdict(s) for s in obs.sources],
         "scans": [
-            {"number": s.number, "spws": list(s.spws), "fields": [x.field for x in s.subscans],
-             "intents": sorted({i for x in s.subscans for i in x.intents})}
+            {
+                "number": s.number,
+                "spws": list(s.spws),
+                "fields": [x.field for x in s.subscans],
+                "intents": sorted({i for x in s.subscans for i in x.intents}),
+            }
             for s in obs.scans
         ],
         "planned_scans": [s.number for s in as_planned.scans],
@@ -196,20 +215,38 @@ class Truth:
         if source.lines and window["frame"] == "TOPO":
             geometry = Geometry(np.array(self.record["positions_m"]))
             doppler = float(geometry.topocentric_over_lsrk(time, ra, dec)[0])
-        return SkyModel(source, ra, dec, self.frequency_hz(spw), topocentric_over_lsrk=doppler,
-                        beam_diameter_m=beam["diameter_m"] if beam else None, beam_factor=beam["factor"] if beam else 1.0)
+        return SkyModel(
+            source,
+            ra,
+            dec,
+            self.frequency_hz(spw),
+            topocentric_over_lsrk=doppler,
+            beam_diameter_m=beam["diameter_m"] if beam else None,
+            beam_factor=beam["factor"] if beam else 1.0,
+        )
 
-    def bad_rows(self, columns: dict[str, NDArray], severities: tuple[str, ...] = ("bad", "online")) -> list[
-            tuple[Region, NDArray[np.bool_]]]:
+    def bad_rows(
+        self, columns: dict[str, NDArray], severities: tuple[str, ...] = ("bad", "online")
+    ) -> list[tuple[Region, NDArray[np.bool_]]]:
         """Per region of these severities, which of these rows it touches.
 
         columns: TIME, ANTENNA1, ANTENNA2, SCAN_NUMBER, FIELD (names) and SPW of main-table rows.
         """
         return [
-            (region, region.rows(
-                times=columns["TIME"], antenna1=columns["ANTENNA1"], antenna2=columns["ANTENNA2"], names=self.antennas,
-                scan=columns["SCAN_NUMBER"], field_name=columns["FIELD"], spw=columns["SPW"]))
-            for region in self.bad if region.severity in severities
+            (
+                region,
+                region.rows(
+                    times=columns["TIME"],
+                    antenna1=columns["ANTENNA1"],
+                    antenna2=columns["ANTENNA2"],
+                    names=self.antennas,
+                    scan=columns["SCAN_NUMBER"],
+                    field_name=columns["FIELD"],
+                    spw=columns["SPW"],
+                ),
+            )
+            for region in self.bad
+            if region.severity in severities
         ]
 
 

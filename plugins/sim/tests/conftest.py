@@ -57,8 +57,11 @@ def region_mask() -> Callable[..., Any]:
     """A function (truth, rows, severities) -> bool array of the visibilities in the truth's boxes."""
 
     def mask(truth: Any, rows: Rows, severities: tuple[str, ...]) -> Any:
-        columns = {**rows.columns, "SPW": rows.columns["DATA_DESC_ID"],
-                   "FIELD": np.array(list(truth.fields))[rows.columns["FIELD_ID"]]}
+        columns = {
+            **rows.columns,
+            "SPW": rows.columns["DATA_DESC_ID"],
+            "FIELD": np.array(list(truth.fields))[rows.columns["FIELD_ID"]],
+        }
         out = np.zeros(rows.data.shape, bool)
         for region, inside in truth.bad_rows(columns, severities):
             channels = region.channel_mask(rows.data.shape[1])

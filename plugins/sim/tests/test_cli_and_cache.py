@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from pl_kernel.cli.app import call
 
+from pl_kernel.cli.app import call
 from pl_sim.truth import Truth
+
 
 def test_the_list_names_presets_and_faults_with_their_parameters(capsys: pytest.CaptureFixture[str]):
     assert call(["simulate", "--list", "--json"]) == 0
@@ -20,12 +21,21 @@ def test_the_list_names_presets_and_faults_with_their_parameters(capsys: pytest.
     assert all(f["summary"] for f in known["faults"].values())
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["vla-c-cont"], "PRESET OUT.ms"), (["vla-c-cnt-d", "x.ms"], "vla-c-cont-d"),
-    (["vla-c-cont-d", "x.ms", "--fault", "dead-antena"], "dead-antenna"),
-])
-def test_a_wrong_call_is_refused_in_a_sentence(arguments: list[str], words: str, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vla-c-cont"], "PRESET OUT.ms"),
+        (["vla-c-cnt-d", "x.ms"], "vla-c-cont-d"),
+        (["vla-c-cont-d", "x.ms", "--fault", "dead-antena"], "dead-antenna"),
+    ],
+)
+def test_a_wrong_call_is_refused_in_a_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     monkeypatch.chdir(tmp_path)
     assert call(["simulate", *arguments]) == 2
     complaint = capsys.readouterr().err
@@ -44,13 +54,17 @@ def test_the_command_makes_a_set_and_its_truth(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.casa
 def test_an_impossible_fault_is_refused_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert call(["simulate", "vla-c-cont-d", str(tmp_path / "x.ms"), "--scale", "tiny", "--fault", "dead-antenna=ea99"]) == 2
+    assert (
+        call(["simulate", "vla-c-cont-d", str(tmp_path / "x.ms"), "--scale", "tiny", "--fault", "dead-antenna=ea99"])
+        == 2
+    )
     assert "does not have" in capsys.readouterr().err
 
 
 @pytest.mark.casa
-def test_the_cache_makes_a_set_once_and_hands_out_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                         simulated: Callable[..., Path]):
+def test_the_cache_makes_a_set_once_and_hands_out_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulated: Callable[..., Path]
+):
     from pl_sim import testing
     from pl_sim.casa import open_table
 

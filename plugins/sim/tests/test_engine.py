@@ -1,5 +1,6 @@
 """The data themselves: the measurement equation, the noise, reproducibility, what the tables say."""
 
+# ruff: noqa: E741 - l, m and n are direction cosines in every paper.
 from __future__ import annotations
 
 import hashlib
@@ -31,8 +32,11 @@ def test_data_follow_the_measurement_equation(tmp_path: Path, base_observation: 
     """V = J_p S J_q^H with 2 x 2 matrices, computed here from the truth for single rows."""
     from pl_sim.engine import simulate
 
-    obs = attrs.evolve(base_observation, noise=attrs.evolve(base_observation.noise, scale=0.0), extensions=(
-        base_observation.extensions[0],))
+    obs = attrs.evolve(
+        base_observation,
+        noise=attrs.evolve(base_observation.noise, scale=0.0),
+        extensions=(base_observation.extensions[0],),
+    )
     path = simulate(obs, tmp_path / "noiseless.ms")
     truth, rows = Truth.load(path), read_rows(path)
     from pl_sim.geometry import Geometry
@@ -58,29 +62,43 @@ def test_data_follow_the_measurement_equation(tmp_path: Path, base_observation: 
                     along = u * math.sin(angle) + v * math.cos(angle)
                     across = u * math.cos(angle) - v * math.sin(angle)
                     size = np.array([c.major_arcsec, c.minor_arcsec]) / 3600 * math.pi / 180
-                    phase *= math.exp(-math.pi**2 / (4 * math.log(2)) * ((size[0] * along) ** 2 + (size[1] * across) ** 2))
+                    phase *= math.exp(
+                        -(math.pi**2) / (4 * math.log(2)) * ((size[0] * along) ** 2 + (size[1] * across) ** 2)
+                    )
                 i, linear = float(c.flux(nu)), complex(c.linear_polarization(nu))
                 # E field (R, L) turned by the parallactic angle.
                 sky += phase * np.array([[i, linear * np.exp(-2j * psi)], [np.conj(linear) * np.exp(2j * psi), i]])
             jones = []
             for a in (p, q):
                 d = truth.array(f"leakage_{s}")[a, :, 0]
-                delay = np.exp(2j * np.pi * truth.array("delay_s")[a, :, s] * (nu - truth.array("delay_reference_hz")[s]))
+                delay = np.exp(
+                    2j * np.pi * truth.array("delay_s")[a, :, s] * (nu - truth.array("delay_reference_hz")[s])
+                )
                 path_phase = np.exp(-2j * np.pi * truth.array("path_m")[t, a] * nu / C)
-                g = (truth.array("gain")[t, a, :, s] * truth.array("transmission")[t, a, s] * path_phase * delay
-                     * truth.array(f"bandpass_{s}")[a, :, channel])
+                g = (
+                    truth.array("gain")[t, a, :, s]
+                    * truth.array("transmission")[t, a, s]
+                    * path_phase
+                    * delay
+                    * truth.array(f"bandpass_{s}")[a, :, channel]
+                )
                 jones.append(np.diag(g) @ np.array([[1, d[0]], [d[1], 1]]))
             expected = (jones[0] @ sky @ jones[1].conj().T).ravel()
             scale = np.abs(expected).max()
             assert np.allclose(rows.data[row, channel], expected, atol=2e-4 * scale), (row, channel)
 
 
-def test_noise_in_an_empty_field_is_that_of_the_radiometer(tmp_path: Path, base_observation: Any,
-                                                          read_rows: Callable[..., Any]):
+def test_noise_in_an_empty_field_is_that_of_the_radiometer(
+    tmp_path: Path, base_observation: Any, read_rows: Callable[..., Any]
+):
     from pl_sim.engine import simulate
 
-    obs = attrs.evolve(base_observation, sources=tuple(attrs.evolve(s, components=()) for s in base_observation.sources),
-                       scans=base_observation.scans[4:5], extensions=base_observation.extensions[:1])
+    obs = attrs.evolve(
+        base_observation,
+        sources=tuple(attrs.evolve(s, components=()) for s in base_observation.sources),
+        scans=base_observation.scans[4:5],
+        extensions=base_observation.extensions[:1],
+    )
     path = simulate(obs, tmp_path / "empty.ms")
     truth, rows = Truth.load(path), read_rows(path)
     p, q, s = (rows.columns[k] for k in ("ANTENNA1", "ANTENNA2", "DATA_DESC_ID"))
@@ -91,11 +109,13 @@ def test_noise_in_an_empty_field_is_that_of_the_radiometer(tmp_path: Path, base_
         for spw in range(4):
             mine = s == spw
             response = (gain[times, p, a, s] * gain[times, q, b, s])[mine, None] * np.abs(
-                truth.array(f"bandpass_{spw}")[p[mine], a] * truth.array(f"bandpass_{spw}")[q[mine], b])
+                truth.array(f"bandpass_{spw}")[p[mine], a] * truth.array(f"bandpass_{spw}")[q[mine], b]
+            )
             sefd = truth.array(f"sefd_jy_{spw}")[..., 0]
             air = truth.array("transmission")[times, :, spw][mine]
             both = np.sqrt(sefd[p[mine], a] * sefd[q[mine], b]) / (
-                air[np.arange(mine.sum()), p[mine]] * air[np.arange(mine.sum()), q[mine]])
+                air[np.arange(mine.sum()), p[mine]] * air[np.arange(mine.sum()), q[mine]]
+            )
             # SEFD / (efficiency sqrt(2 bandwidth time)), 4 MHz and 5 s.
             sigma = both / (0.92 * math.sqrt(2 * 4e6 * 5.0))
             jansky = rows.data[mine, :, hand] / response / sigma[:, None]
@@ -112,8 +132,9 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, base_observation: An
     assert digest(again) == digest(clean[0])
 
 
-def test_another_seed_gives_other_noise_and_the_same_truth(tmp_path: Path, base_observation: Any,
-                                                          clean: tuple[Path, Any], read_rows: Callable[..., Any]):
+def test_another_seed_gives_other_noise_and_the_same_truth(
+    tmp_path: Path, base_observation: Any, clean: tuple[Path, Any], read_rows: Callable[..., Any]
+):
     from pl_sim.engine import simulate
 
     other = simulate(base_observation, tmp_path / "other.ms", seed=2)
@@ -125,8 +146,13 @@ def test_another_seed_gives_other_noise_and_the_same_truth(tmp_path: Path, base_
     assert {**one.record, "seed": 2} == two.record
 
 
-def test_data_do_not_depend_on_how_the_work_is_cut(tmp_path: Path, base_observation: Any, clean: tuple[Path, Any],
-                                                   read_rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+def test_data_do_not_depend_on_how_the_work_is_cut(
+    tmp_path: Path,
+    base_observation: Any,
+    clean: tuple[Path, Any],
+    read_rows: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
     from pl_sim import engine
 
     monkeypatch.setattr(engine, "BUFFER_BYTES", 300_000)
@@ -165,8 +191,9 @@ def test_the_set_looks_like_one_of_the_evla(clean: tuple[Path, Any], tmp_path: P
         assert list(md.namesforspws()) == ["EVLA_C#A0C0#0", "EVLA_C#A0C0#1", "EVLA_C#B0D0#2", "EVLA_C#B0D0#3"]
         assert [md.baseband(k) for k in range(4)] == [12, 12, 15, 15]
         assert md.fieldnames() == ["1331+305=3C286", "J1407+2827", "J1310+3220", "SIM_TARGET"]
-        assert set(md.intentsforscan(2)) == {f"CALIBRATE_{x}#UNSPECIFIED" for x in (
-            "BANDPASS", "DELAY", "FLUX", "POL_ANGLE")}
+        assert set(md.intentsforscan(2)) == {
+            f"CALIBRATE_{x}#UNSPECIFIED" for x in ("BANDPASS", "DELAY", "FLUX", "POL_ANGLE")
+        }
         assert list(md.scansforintent("OBSERVE_TARGET#UNSPECIFIED")) == [5, 7]
         assert list(md.corrtypesforpol(0)) == [5, 6, 7, 8]
         assert md.nantennas() == 8

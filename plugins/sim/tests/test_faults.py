@@ -21,9 +21,21 @@ from pl_sim.truth import Truth
 
 pytestmark = pytest.mark.casa
 
-IN_BOXES = ("bad-deformatter", "dead-antenna", "decorrelated-phase-calibrator", "delay-jump", "low-gain",
-            "nan-visibilities", "phase-jump", "rfi-broad", "rfi-intermittent", "rfi-narrow", "swapped-polarizations",
-            "target-outliers", "zero-visibilities")
+IN_BOXES = (
+    "bad-deformatter",
+    "dead-antenna",
+    "decorrelated-phase-calibrator",
+    "delay-jump",
+    "low-gain",
+    "nan-visibilities",
+    "phase-jump",
+    "rfi-broad",
+    "rfi-intermittent",
+    "rfi-narrow",
+    "swapped-polarizations",
+    "target-outliers",
+    "zero-visibilities",
+)
 OTHERS = ("corrupted-subtable", "missing-intent", "missing-scans", "shadowing", "wrong-flux")
 
 
@@ -49,8 +61,9 @@ def test_every_interferometric_fault_is_tested_here():
 
 
 @pytest.mark.parametrize("name", IN_BOXES)
-def test_a_fault_changes_its_boxes_and_nothing_else(name: str, faulty: Callable[..., Any], clean: tuple[Path, Any],
-                                                    region_mask: Callable[..., Any]):
+def test_a_fault_changes_its_boxes_and_nothing_else(
+    name: str, faulty: Callable[..., Any], clean: tuple[Path, Any], region_mask: Callable[..., Any]
+):
     _, truth, rows = faulty(name)
     boxes = region_mask(truth, rows, ("bad", "calibratable"))
     changed = rows.data != clean[1].data
@@ -70,7 +83,7 @@ def test_a_dead_antenna_sees_noise_only(faulty: Callable[..., Any], clean: tuple
     assert after < 5 * noise < before
     with open_table(path / "SYSPOWER") as tb:
         dead = tb.getcol("ANTENNA_ID") == truth.antennas.index(truth.faults["dead-antenna"]["antenna"])
-        assert np.all((tb.getcol("SWITCHED_DIFF")[:, dead] == 0)) and np.all(tb.getcol("SWITCHED_DIFF")[:, ~dead] > 0)
+        assert np.all(tb.getcol("SWITCHED_DIFF")[:, dead] == 0) and np.all(tb.getcol("SWITCHED_DIFF")[:, ~dead] > 0)
 
 
 def test_low_gain_is_the_factor_asked_for(faulty: Callable[..., Any], clean: tuple[Path, Any]):
@@ -78,7 +91,8 @@ def test_low_gain_is_the_factor_asked_for(faulty: Callable[..., Any], clean: tup
     record = truth.faults["low-gain"]
     mine = baselines(truth, rows, record["antenna"]) & (rows.columns["SCAN_NUMBER"] == 2)
     ratio = np.sum(rows.data[mine][:, 4:28, 3] * np.conj(clean[1].data[mine][:, 4:28, 3])) / np.sum(
-        np.abs(clean[1].data[mine][:, 4:28, 3]) ** 2)
+        np.abs(clean[1].data[mine][:, 4:28, 3]) ** 2
+    )
     assert record["receptor"] == 1 and abs(ratio - 0.25) < 0.01
 
 
@@ -106,8 +120,11 @@ def test_a_delay_jump_is_the_slope_of_phase_asked_for(faulty: Callable[..., Any]
     _, truth, rows = faulty("delay-jump=3.0")
     record = truth.faults["delay-jump"]
     index = truth.antennas.index(record["antenna"])
-    late = (rows.columns["ANTENNA1"] == index) & (rows.columns["TIME"] >= record["time"]) & (
-        rows.columns["DATA_DESC_ID"] == 1)
+    late = (
+        (rows.columns["ANTENNA1"] == index)
+        & (rows.columns["TIME"] >= record["time"])
+        & (rows.columns["DATA_DESC_ID"] == 1)
+    )
     change = np.sum(rows.data[late][..., 0] * np.conj(clean[1].data[late][..., 0]), axis=0)
     slope = np.polyfit(truth.frequency_hz(1), np.unwrap(np.angle(change)), 1)[0] / (2 * math.pi)
     assert abs(slope - 3e-9) < 1e-12
@@ -126,8 +143,9 @@ def test_a_phase_jump_is_in_half_a_scan(faulty: Callable[..., Any], clean: tuple
 
 
 @pytest.mark.parametrize(("name", "jy"), [("rfi-narrow", 60.0), ("rfi-broad", 20.0), ("rfi-intermittent", 300.0)])
-def test_interference_is_as_strong_as_it_says(name: str, jy: float, faulty: Callable[..., Any],
-                                              clean: tuple[Path, Any], region_mask: Callable[..., Any]):
+def test_interference_is_as_strong_as_it_says(
+    name: str, jy: float, faulty: Callable[..., Any], clean: tuple[Path, Any], region_mask: Callable[..., Any]
+):
     _, truth, rows = faulty(name)
     boxes = region_mask(truth, rows, ("bad",))
     late = baselines(truth, rows, truth.record["extensions"]["LateAntenna"]["antenna"])
@@ -139,8 +157,14 @@ def test_interference_is_as_strong_as_it_says(name: str, jy: float, faulty: Call
     gain, air = np.abs(truth.array("gain")), truth.array("transmission")
     receptor = hand // 3
     shape = np.abs(truth.array(f"bandpass_{s[0]}"))
-    response = (gain[t, p, receptor, s] * gain[t, q, receptor, s] * air[t, p, s] * air[t, q, s]
-                * shape[p, receptor, channel] * shape[q, receptor, channel])
+    response = (
+        gain[t, p, receptor, s]
+        * gain[t, q, receptor, s]
+        * air[t, p, s]
+        * air[t, q, s]
+        * shape[p, receptor, channel]
+        * shape[q, receptor, channel]
+    )
     strength = np.abs((rows.data - clean[1].data)[where]) / response
     # Between the whole strength on the shortest and half of it on the longest baselines.
     assert strength.min() > 0.49 * jy and strength.max() < 1.01 * jy
@@ -159,7 +183,7 @@ def test_a_decorrelated_calibrator_loses_amplitude(faulty: Callable[..., Any], c
     mine = np.isin(rows.columns["SCAN_NUMBER"], truth.faults["decorrelated-phase-calibrator"]["scans"])
     ratio = np.median(np.abs(rows.data[mine][:, 4:28, 0])) / np.median(np.abs(clean[1].data[mine][:, 4:28, 0]))
     # Two antennas: exp(-sigma^2) with sigma = 60 degrees.
-    assert abs(ratio - math.exp(-math.radians(60) ** 2)) < 0.02
+    assert abs(ratio - math.exp(-(math.radians(60) ** 2))) < 0.02
     phase = np.angle(np.mean(rows.data[mine] * np.conj(clean[1].data[mine]), axis=(1, 2)))
     assert phase.std() > math.radians(60)
 
@@ -177,10 +201,14 @@ def test_zeros_are_exact(faulty: Callable[..., Any]):
     assert 0 < (rows.data == 0).sum() == (rows.data == 0).all(axis=(1, 2)).sum() * 32 * 4
 
 
-def test_shadowing_is_where_casa_sees_it(faulty: Callable[..., Any], base_observation: Any, tmp_path: Path,
-                                         read_rows: Callable[..., Any], region_mask: Callable[..., Any]):
+def test_shadowing_is_where_casa_sees_it(
+    faulty: Callable[..., Any],
+    base_observation: Any,
+    tmp_path: Path,
+    read_rows: Callable[..., Any],
+    region_mask: Callable[..., Any],
+):
     from pl_kernel.casa import configure
-
     from pl_sim.compare import compare_flags
     from pl_sim.engine import simulate
 
@@ -225,7 +253,8 @@ def test_a_wrong_flux_is_on_the_flux_calibrator_only(faulty: Callable[..., Any],
     assert truth.faults["wrong-flux"]["source"] == "1331+305=3C286"
     assert np.array_equal(rows.data[~source], clean[1].data[~source])
     ratio = np.sum(rows.data[source][..., 0] * np.conj(clean[1].data[source][..., 0])) / np.sum(
-        np.abs(clean[1].data[source][..., 0]) ** 2)
+        np.abs(clean[1].data[source][..., 0]) ** 2
+    )
     assert abs(ratio - 1.5) < 0.005
     assert math.isclose(truth.flux_jy("1331+305=3C286", 1e9), 1.5 * 10**1.2481, rel_tol=1e-9)
 
@@ -242,8 +271,15 @@ def test_a_corrupted_subtable_cannot_be_opened_and_the_rest_can(faulty: Callable
 
 
 def test_a_victim_that_does_not_exist_is_refused_before_anything_is_written(faulty: Callable[..., Any], tmp_path: Path):
-    for fault in ("dead-antenna=ea99", "rfi-narrow=spw:77", "missing-scans=99", "missing-intent=NOTHING",
-                  "shadowing=500", "bad-deformatter=baseband:Z9Z9", "phase-jump=scan:99"):
+    for fault in (
+        "dead-antenna=ea99",
+        "rfi-narrow=spw:77",
+        "missing-scans=99",
+        "missing-intent=NOTHING",
+        "shadowing=500",
+        "bad-deformatter=baseband:Z9Z9",
+        "phase-jump=scan:99",
+    ):
         with pytest.raises((UnknownFault, ImpossibleObservation)):
             faulty(fault)
     assert not (tmp_path / "faulty.ms").exists()

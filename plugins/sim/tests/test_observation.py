@@ -25,8 +25,13 @@ SPW = Spw("EVLA_C#A0C0#0", RECEIVERS["C"], 5.0e9, 2e6, 64, "A0C0", 12)
 def observation(**changes: Any) -> Observation:
     source = Source("CAL", 202.78, 30.51, (Component(1.0, 5e9),))
     base: dict[str, Any] = {
-        "name": "test", "array": ARRAY, "spws": (SPW,), "sources": (source,), "start": "2024-01-10T11:10:00",
-        "scans": (Scan.simple(1, "CAL", 60.0, ("OBSERVE_TARGET#UNSPECIFIED",), (0,)),), "integration_s": 5.0,
+        "name": "test",
+        "array": ARRAY,
+        "spws": (SPW,),
+        "sources": (source,),
+        "start": "2024-01-10T11:10:00",
+        "scans": (Scan.simple(1, "CAL", 60.0, ("OBSERVE_TARGET#UNSPECIFIED",), (0,)),),
+        "integration_s": 5.0,
         "instrument": Instrument(),
     }
     return Observation(**{**base, **changes})
@@ -36,20 +41,26 @@ def test_a_possible_observation_is_accepted():
     assert observation().array.names == ("ea01", "ea02")
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"start": "2024-01-10T23:10:00"}, "below the horizon"),
-    ({"sources": (Source("CAL", 202.78, -45.0, (Component(1.0, 5e9),)),)}, "limit of 8 deg"),
-    ({"spws": (attrs.evolve(SPW, start_hz=8.1e9),)}, "outside the 4-8 GHz of receiver EVLA_C"),
-    ({"sources": (Source("CAL", 202.78, 30.51, (Component(-1.0, 5e9),)),)}, "cannot be negative"),
-    ({"sources": (Source("CAL", 202.78, 30.51, (Component(1.0, 5e9, polarized_fraction=1.2),)),)}, "between 0 and 1"),
-    ({"sources": (Source("CAL", 202.78, 30.51, (), (Line(5e9, 1.0, 0.0, 0.0),)),)}, "must be positive"),
-    ({"integration_s": 0.0}, "must be positive"),
-    ({"scans": ()}, "has no scans"),
-    ({"scans": (Scan.simple(1, "CAL", 2.0, ("X#UNSPECIFIED",), (0,)),)}, "shorter than one integration"),
-    ({"scans": (Scan.simple(1, "NOWHERE", 60.0, ("X#UNSPECIFIED",), (0,)),)}, "NOWHERE, which is not described"),
-    ({"scans": (Scan.simple(1, "CAL", 60.0, ("X#UNSPECIFIED",), (3,)),)}, "spw 3, which is not described"),
-    ({"array": attrs.evolve(ARRAY, antennas=(ARRAY.antennas[0],) * 2)}, "names an antenna twice"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"start": "2024-01-10T23:10:00"}, "below the horizon"),
+        ({"sources": (Source("CAL", 202.78, -45.0, (Component(1.0, 5e9),)),)}, "limit of 8 deg"),
+        ({"spws": (attrs.evolve(SPW, start_hz=8.1e9),)}, "outside the 4-8 GHz of receiver EVLA_C"),
+        ({"sources": (Source("CAL", 202.78, 30.51, (Component(-1.0, 5e9),)),)}, "are not negative"),
+        (
+            {"sources": (Source("CAL", 202.78, 30.51, (Component(1.0, 5e9, polarized_fraction=1.2),)),)},
+            "between 0 and 1",
+        ),
+        ({"sources": (Source("CAL", 202.78, 30.51, (), (Line(5e9, 1.0, 0.0, 0.0),)),)}, "must be positive"),
+        ({"integration_s": 0.0}, "must be positive"),
+        ({"scans": ()}, "has no scans"),
+        ({"scans": (Scan.simple(1, "CAL", 2.0, ("X#UNSPECIFIED",), (0,)),)}, "shorter than one integration"),
+        ({"scans": (Scan.simple(1, "NOWHERE", 60.0, ("X#UNSPECIFIED",), (0,)),)}, "NOWHERE, which is not described"),
+        ({"scans": (Scan.simple(1, "CAL", 60.0, ("X#UNSPECIFIED",), (3,)),)}, "spw 3, which is not described"),
+        ({"array": attrs.evolve(ARRAY, antennas=(ARRAY.antennas[0],) * 2)}, "names an antenna twice"),
+    ],
+)
 def test_an_impossible_observation_is_refused_with_a_sentence(changes: dict[str, Any], words: str):
     with pytest.raises(ImpossibleObservation) as caught:
         observation(**changes)
@@ -84,8 +95,10 @@ def test_times_are_modified_julian_seconds():
 
 
 def test_the_timeline_has_midpoints_and_gaps():
-    scans = (Scan.simple(1, "CAL", 20.0, ("A#UNSPECIFIED",), (0,), gap_s=12.0),
-             Scan.simple(4, "CAL", 10.0, ("B#UNSPECIFIED",), (0,)))
+    scans = (
+        Scan.simple(1, "CAL", 20.0, ("A#UNSPECIFIED",), (0,), gap_s=12.0),
+        Scan.simple(4, "CAL", 10.0, ("B#UNSPECIFIED",), (0,)),
+    )
     obs = observation(scans=scans)
     start = mjd_seconds(obs.start)
     one, two = timeline(obs)
@@ -108,12 +121,25 @@ def test_polarization_turns_with_the_rotation_measure():
     turn = 100 * 299_792_458.0**2 * (1 / 6e9**2 - 1 / 5e9**2)
     value = complex(component.linear_polarization(6e9))
     assert math.isclose(abs(value), 0.2, rel_tol=1e-12)
-    assert math.isclose(math.remainder(math.atan2(value.imag, value.real) / 2 - math.radians(30) - turn, math.pi), 0,
-                        abs_tol=1e-12)
+    assert math.isclose(
+        math.remainder(math.atan2(value.imag, value.real) / 2 - math.radians(30) - turn, math.pi), 0, abs_tol=1e-12
+    )
 
 
-@pytest.mark.parametrize("name", ["vla-c-cont-a", "vla-c-cont-d", "vla-ka-line-d", "vla-l-cont-a", "vla-l-line-d",
-                                  "vla-multiband-d", "vla-two-blocks-d", "vla-x-cont-d", "vlass-s-b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vla-c-cont-a",
+        "vla-c-cont-d",
+        "vla-ka-line-d",
+        "vla-l-cont-a",
+        "vla-l-line-d",
+        "vla-multiband-d",
+        "vla-two-blocks-d",
+        "vla-x-cont-d",
+        "vlass-s-b",
+    ],
+)
 @pytest.mark.parametrize("scale", ["tiny", "small", "full"])
 def test_every_preset_describes_a_possible_observation_at_every_scale(name: str, scale: str):
     for obs in get_preset(name).observations(scale):

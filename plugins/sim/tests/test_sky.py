@@ -1,5 +1,6 @@
 """Visibilities against formulas written out by hand."""
 
+# ruff: noqa: E741 - l, m and n are direction cosines in every paper.
 from __future__ import annotations
 
 import math
@@ -54,9 +55,10 @@ def test_a_point_source_has_its_flux_and_the_phase_of_its_place():
 def test_a_gaussian_is_resolved_as_it_should():
     # FWHM 10" north-south (PA 0) and 4" east-west: |V| = S exp(-pi^2 theta^2 b^2 / (4 ln 2 lambda^2)).
     total, _, _ = model(Component(1.0, 5e9, major_arcsec=10.0, minor_arcsec=4.0)).visibilities(
-        np.array([[0.0, 800.0, 0.0], [800.0, 0.0, 0.0]]))
+        np.array([[0.0, 800.0, 0.0], [800.0, 0.0, 0.0]])
+    )
     for row, theta in ((0, 10.0), (1, 4.0)):
-        expected = np.exp(-(math.pi * theta * ARCSEC * 800.0 * FREQUENCY / C) ** 2 / (4 * math.log(2)))
+        expected = np.exp(-((math.pi * theta * ARCSEC * 800.0 * FREQUENCY / C) ** 2) / (4 * math.log(2)))
         assert np.allclose(total[row].real, expected, rtol=1e-5)
 
 

@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pl_kernel.compute import Worker
 
+from pl_kernel.compute import Worker
 from pl_sim.rawcasa import reduce_vla
 from pl_sim.testing import make_set
 
 pytestmark = [pytest.mark.casa, pytest.mark.slow]
 
-PRESETS = ("vla-c-cont-a", "vla-c-cont-d", "vla-ka-line-d", "vla-l-cont-a", "vla-l-line-d", "vla-multiband-d",
-           "vla-x-cont-d", "vlass-s-b")
+PRESETS = (
+    "vla-c-cont-a",
+    "vla-c-cont-d",
+    "vla-ka-line-d",
+    "vla-l-cont-a",
+    "vla-l-line-d",
+    "vla-multiband-d",
+    "vla-x-cont-d",
+    "vlass-s-b",
+)
 
 
 def reduced(preset: str, folder: Path, block: int = 0, image: bool = True) -> dict[str, Any]:

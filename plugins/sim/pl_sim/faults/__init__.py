@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-from pl_kernel.errors import UnknownName
 
+from pl_kernel.errors import UnknownName
 from pl_sim.errors import UnknownFault
 
 if TYPE_CHECKING:

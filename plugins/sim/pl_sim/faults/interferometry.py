@@ -35,8 +35,9 @@ def choose_antenna(observation: Observation, name: str, fault: str, position: in
     if not name:
         return names[position % len(names)]
     if name not in names:
-        raise UnknownFault(f"Fault {fault} is on antenna {name}, which {observation.name} does not have; "
-                           f"it has {', '.join(names)}.")
+        raise UnknownFault(
+            f"Fault {fault} is on antenna {name}, which {observation.name} does not have; it has {', '.join(names)}."
+        )
     return name
 
 
@@ -58,8 +59,9 @@ def target_scans(observation: Observation) -> tuple[Scan, ...]:
     return scans
 
 
-def receptor_regions(observation: Observation, antenna: str, receptor: int | None, reason: str, severity: str = "bad",
-                     **box: Any) -> tuple[Region, ...]:
+def receptor_regions(
+    observation: Observation, antenna: str, receptor: int | None, reason: str, severity: str = "bad", **box: Any
+) -> tuple[Region, ...]:
     """The visibilities to one receptor (None: both) of an antenna: which product that is depends on its side."""
     if receptor is None:
         return (Region(reason, severity, antennas=(antenna,), **box),)
@@ -68,10 +70,12 @@ def receptor_regions(observation: Observation, antenna: str, receptor: int | Non
     found: list[Region] = []
     correlations = tuple(dict.fromkeys(c for spw in observation.spws for c in spw.correlations))
     letters = ("R", "X") if receptor == 0 else ("L", "Y")
-    for side, others in ((1, names[:index]), (0, names[index + 1:])):
+    for side, others in ((1, names[:index]), (0, names[index + 1 :])):
         hands = tuple(c for c in correlations if c[side] in letters)
         if others and hands:
-            found.append(Region(reason, severity, baselines=tuple((antenna, o) for o in others), correlations=hands, **box))
+            found.append(
+                Region(reason, severity, baselines=tuple((antenna, o) for o in others), correlations=hands, **box)
+            )
     return tuple(found)
 
 
@@ -139,7 +143,9 @@ class SwappedPolarizations(Fault):
 
     def _antenna(self, obs: Observation) -> str:
         if any(len(s.correlations) != 4 for s in obs.spws if s.role == "science"):
-            raise ImpossibleObservation(f"Fault {self.name} needs all four correlations, which {obs.name} does not record.")
+            raise ImpossibleObservation(
+                f"Fault {self.name} needs all four correlations, which {obs.name} does not record."
+            )
         return choose_antenna(obs, self.antenna, self.name, 3)
 
     def change_raw(self, chunk: Chunk) -> None:
@@ -219,12 +225,21 @@ class DelayJump(Fault):
 
     def regions(self, observation: Observation) -> tuple[Region, ...]:
         antenna = choose_antenna(observation, self.antenna, self.name, 2)
-        return (Region(self.name, "calibratable", antennas=(antenna,),
-                       times=(self._when(observation), time_range(observation)[1])),)
+        return (
+            Region(
+                self.name,
+                "calibratable",
+                antennas=(antenna,),
+                times=(self._when(observation), time_range(observation)[1]),
+            ),
+        )
 
     def truth(self, observation: Observation) -> dict[str, Any]:
-        return {"antenna": choose_antenna(observation, self.antenna, self.name, 2), "ns": self.ns,
-                "time": self._when(observation)}
+        return {
+            "antenna": choose_antenna(observation, self.antenna, self.name, 2),
+            "ns": self.ns,
+            "time": self._when(observation),
+        }
 
 
 @register
@@ -243,14 +258,19 @@ class PhaseJump(Fault):
         if not entries:
             raise UnknownFault(f"Fault {self.name} is in scan {number}, which {obs.name} does not have.")
         times = np.concatenate([e.times for e in entries])
-        return choose_antenna(obs, self.antenna, self.name, 2), number, (float(times[len(times) // 2]), float(times[-1]))
+        return (
+            choose_antenna(obs, self.antenna, self.name, 2),
+            number,
+            (float(times[len(times) // 2]), float(times[-1])),
+        )
 
     def change_gains(self, chunk: Chunk) -> None:
         antenna, number, (first, last) = self._where(chunk.run.observation)
         if chunk.entry.scan.number == number:
             inside = (chunk.times >= first - 1e-3) & (chunk.times <= last + 1e-3)
             chunk.gain[inside, chunk.run.observation.array.names.index(antenna)] *= np.complex64(
-                np.exp(1j * math.radians(self.degrees)))
+                np.exp(1j * math.radians(self.degrees))
+            )
 
     def regions(self, observation: Observation) -> tuple[Region, ...]:
         antenna, number, times = self._where(observation)
@@ -275,8 +295,15 @@ class _Interference(Fault):
             times, baselines = index[0].ravel(), index[1].ravel()
             distance = np.hypot(chunk.uvw[times][:, baselines, 0], chunk.uvw[times][:, baselines, 1])
             first = chunk.index.start - chunk.entry.first
-            rng = stream(chunk.run.observation.model_seed, self.name, key, number, chunk.entry.scan.number, chunk.spw,
-                         first + int(times[0]))
+            rng = stream(
+                chunk.run.observation.model_seed,
+                self.name,
+                key,
+                number,
+                chunk.entry.scan.number,
+                chunk.spw,
+                first + int(times[0]),
+            )
             amplitude = jy * (0.5 + 0.5 * np.exp(-distance / 500.0))
             phase = np.exp(2j * np.pi * rng.random((len(times), len(baselines))))
             chunk.data[index] += (amplitude * phase).astype(np.complex64)[:, :, None, None]
@@ -308,7 +335,7 @@ class NarrowRfi(_Interference):
 @register
 @frozen
 class BroadRfi(_Interference):
-    """Interference over a whole spw for part of a target scan (a satellite passes). `jy`; `spw`; `fraction`: of scan."""
+    """Interference over a whole spw for part of a target scan: a satellite. `jy`; `spw`; `fraction`: of the scan."""
 
     name: ClassVar[str] = "rfi-broad"
     jy: float = 20.0
@@ -323,8 +350,14 @@ class BroadRfi(_Interference):
         times = np.concatenate([e.times for e in timeline(observation) if e.scan.number == scan.number])
         count = max(1, int(self.fraction * len(times)))
         first = (len(times) - count) // 2
-        return (Region(self.name, spws=(choose_spw(observation, self.spw, self.name),), scans=(scan.number,),
-                       times=(float(times[first]), float(times[first + count - 1]))),)
+        return (
+            Region(
+                self.name,
+                spws=(choose_spw(observation, self.spw, self.name),),
+                scans=(scan.number,),
+                times=(float(times[first]), float(times[first + count - 1])),
+            ),
+        )
 
     def truth(self, observation: Observation) -> dict[str, Any]:
         return {"jy": self.jy, **self.regions(observation)[0].to_json()}
@@ -351,16 +384,31 @@ class IntermittentRfi(_Interference):
         for entry in timeline(observation):
             if spw not in entry.scan.spws:
                 continue
-            on = stream(observation.model_seed, self.name, entry.scan.number, entry.number).random(len(entry.times)) < self.duty
-            found += [Region(self.name, spws=(spw,), channels=(channel, channel), scans=(entry.scan.number,),
-                             times=(float(t), float(t))) for t in entry.times[on]]
+            on = (
+                stream(observation.model_seed, self.name, entry.scan.number, entry.number).random(len(entry.times))
+                < self.duty
+            )
+            found += [
+                Region(
+                    self.name,
+                    spws=(spw,),
+                    channels=(channel, channel),
+                    scans=(entry.scan.number,),
+                    times=(float(t), float(t)),
+                )
+                for t in entry.times[on]
+            ]
         return tuple(found)
 
     def truth(self, observation: Observation) -> dict[str, Any]:
         regions = self.regions(observation)
-        return {"jy": self.jy, "duty": self.duty, "spw": choose_spw(observation, self.spw, self.name),
-                "channel": regions[0].channels[0] if regions and regions[0].channels else None,
-                "times": [r.times[0] for r in regions if r.times]}
+        return {
+            "jy": self.jy,
+            "duty": self.duty,
+            "spw": choose_spw(observation, self.spw, self.name),
+            "channel": regions[0].channels[0] if regions and regions[0].channels else None,
+            "times": [r.times[0] for r in regions if r.times],
+        }
 
 
 # ---- the sky and single visibilities
@@ -373,8 +421,11 @@ class DecorrelatedPhaseCalibrator(Fault):
     degrees: float = 60.0
 
     def _scans(self, obs: Observation) -> tuple[int, ...]:
-        return tuple(s.number for s in obs.scans_with_intent("CALIBRATE_PHASE")
-                     if not any("BANDPASS" in i for sub in s.subscans for i in sub.intents))
+        return tuple(
+            s.number
+            for s in obs.scans_with_intent("CALIBRATE_PHASE")
+            if not any("BANDPASS" in i for sub in s.subscans for i in sub.intents)
+        )
 
     def change_gains(self, chunk: Chunk) -> None:
         obs = chunk.run.observation
@@ -414,14 +465,25 @@ class _Scattered(Fault):
             channel = int(rng.integers(obs.spws[spw].channels))
             hands = [c for c in obs.spws[spw].correlations if c in ("RR", "LL", "XX", "YY")]
             time = float(entry.times[rng.integers(len(entry.times))])
-            found.append(Region(self.name, scans=(entry.scan.number,), spws=(spw,), times=(time, time),
-                                baselines=((names[one], names[two]),), channels=(channel, channel),
-                                correlations=(hands[rng.integers(len(hands))],)))
+            found.append(
+                Region(
+                    self.name,
+                    scans=(entry.scan.number,),
+                    spws=(spw,),
+                    times=(time, time),
+                    baselines=((names[one], names[two]),),
+                    channels=(channel, channel),
+                    correlations=(hands[rng.integers(len(hands))],),
+                )
+            )
         return tuple(found)
 
     def _each(self, chunk: Chunk) -> list[tuple[NDArray, ...]]:
-        mine = (r for r in chunk.run.regions if r.reason == self.name and r.spws == (chunk.spw,)
-                and r.scans == (chunk.entry.scan.number,))
+        mine = (
+            r
+            for r in chunk.run.regions
+            if r.reason == self.name and r.spws == (chunk.spw,) and r.scans == (chunk.entry.scan.number,)
+        )
         return [index for r in mine if (index := chunk.select(r)) is not None]
 
 
@@ -475,8 +537,14 @@ class ZeroVisibilities(Fault):
 
     def regions(self, observation: Observation) -> tuple[Region, ...]:
         names = observation.array.names
-        return (Region(self.name, scans=(target_scans(observation)[-1].number,), baselines=((names[1], names[2]),),
-                       spws=(choose_spw(observation, self.spw, self.name),)),)
+        return (
+            Region(
+                self.name,
+                scans=(target_scans(observation)[-1].number,),
+                baselines=((names[1], names[2]),),
+                spws=(choose_spw(observation, self.spw, self.name),),
+            ),
+        )
 
 
 @register
@@ -533,11 +601,18 @@ class Shadowing(Fault):
         for entry in timeline(observation):
             shaded = np.nonzero(self._covered(observation, entry) > 0)[0]
             if len(shaded):
-                found.append(Region(self.name, scans=(entry.scan.number,), antennas=(observation.array.names[behind],),
-                                    times=(float(entry.times[shaded[0]]), float(entry.times[shaded[-1]]))))
+                found.append(
+                    Region(
+                        self.name,
+                        scans=(entry.scan.number,),
+                        antennas=(observation.array.names[behind],),
+                        times=(float(entry.times[shaded[0]]), float(entry.times[shaded[-1]])),
+                    )
+                )
         if not found:
             raise ImpossibleObservation(
-                f"With {self.metres:g} m between the pads no antenna of {observation.name} is shadowed; bring them closer.")
+                f"With {self.metres:g} m between pads no antenna of {observation.name} is shadowed; bring them closer."
+            )
         return tuple(found)
 
     def truth(self, observation: Observation) -> dict[str, Any]:
@@ -570,8 +645,13 @@ class MissingScans(Fault):
         for scan in observation.scans:
             if scan.number == number:
                 # The time passes all the same.
-                lost = sum(round(s.seconds / observation.integration_s) * observation.integration_s + s.gap_s
-                           for s in scan.subscans) + scan.gap_s
+                lost = (
+                    sum(
+                        round(s.seconds / observation.integration_s) * observation.integration_s + s.gap_s
+                        for s in scan.subscans
+                    )
+                    + scan.gap_s
+                )
                 scans[-1] = attrs.evolve(scans[-1], gap_s=scans[-1].gap_s + lost)
             else:
                 scans.append(scan)
@@ -598,7 +678,8 @@ class MissingIntent(Fault):
 
         scans = tuple(
             attrs.evolve(scan, subscans=tuple(attrs.evolve(s, intents=without(s.intents)) for s in scan.subscans))
-            for scan in observation.scans)
+            for scan in observation.scans
+        )
         return attrs.evolve(observation, scans=scans)
 
 
@@ -620,7 +701,10 @@ class WrongFlux(Fault):
         name = self._source(observation)
         sources = tuple(
             attrs.evolve(s, components=tuple(attrs.evolve(c, flux_jy=c.flux_jy * self.factor) for c in s.components))
-            if s.name == name else s for s in observation.sources)
+            if s.name == name
+            else s
+            for s in observation.sources
+        )
         return attrs.evolve(observation, sources=sources)
 
     def truth(self, observation: Observation) -> dict[str, Any]:
@@ -641,5 +725,5 @@ class CorruptedSubtable(Fault):
             raise UnknownFault(f"Fault {self.name} damages {self.table}, which {path.name} does not have.")
         # table.dat describes the columns and managers; without it casacore refuses the table as a whole.
         for file in (folder / "table.dat", folder / "table.f0"):
-            with open(file, "r+b") as stream_:
+            with file.open("r+b") as stream_:
                 stream_.truncate(file.stat().st_size // 2)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from pl_kernel.errors import UnknownName
 
+from pl_kernel.errors import UnknownName
 from pl_sim.errors import UnknownPreset
 
 if TYPE_CHECKING:

@@ -27,8 +27,10 @@ def position_name(ra_deg: float, dec_deg: float) -> str:
     tenths = round(ra_deg / 15 * 36000) % 864000
     seconds = round(abs(dec_deg) * 3600)
     sign = "-" if dec_deg < 0 else "+"
-    return (f"{tenths // 36000:02d}{tenths // 600 % 60:02d}{tenths % 600:03d}{sign}{seconds // 3600:02d}"
-            f"{seconds // 60 % 60:02d}{seconds % 60:02d}")
+    return (
+        f"{tenths // 36000:02d}{tenths // 600 % 60:02d}{tenths % 600:03d}{sign}{seconds // 3600:02d}"
+        f"{seconds // 60 % 60:02d}{seconds % 60:02d}"
+    )
 
 
 def mosaic(rows: int, columns: int, source: Source) -> list[list[Field]]:
@@ -38,25 +40,33 @@ def mosaic(rows: int, columns: int, source: Source) -> list[list[Field]]:
     for row in range(rows):
         dec = CENTRE[1] + (row - (rows - 1) / 2) * ROW_ARCMIN / 60
         places = [CENTRE[0] + (k - (columns - 1) / 2) * STEP_ARCMIN / 60 / cosine for k in range(columns)]
-        out.append([Field(position_name(ra, dec), source.name, ra, dec) for ra in (places if row % 2 == 0 else places[::-1])])
+        out.append(
+            [Field(position_name(ra, dec), source.name, ra, dec) for ra in (places if row % 2 == 0 else places[::-1])]
+        )
     return out
 
 
 @preset("vlass-s-b", "VLASS-like: S band, B configuration, on-the-fly mosaic of a few square arcminutes")
 def vlass(scale: str) -> Observation:
     antennas, per_baseband, channels, rows, columns, repeats = {
-        "tiny": (8, 2, 16, 2, 6, 2), "small": (11, 4, 32, 3, 8, 2), "full": (27, 8, 64, 8, 60, 1),
+        "tiny": (8, 2, 16, 2, 6, 2),
+        "small": (11, 4, 32, 3, 8, 2),
+        "full": (27, 8, 64, 8, 60, 1),
     }[scale]
     calibrator_s = {"tiny": 18.0, "small": 36.0, "full": 120.0}[scale]
     pointing = spectral_windows("X", {"A0C0": 8.332e9, "B0D0": 8.460e9}, 1, channels, role="pointing")
     spws = pointing + spectral_windows("S", {"A0C0": 1.988e9, "B0D0": 2.988e9}, per_baseband, channels, first=2)
     science = tuple(range(2, len(spws)))
     # Close to the middle: mosaics are gridded without w-terms, which move sources far from the phase centre.
-    target = Source("SURVEY", *CENTRE, (
-        Component(0.90, 3e9, (-0.7,), name="A"),
-        Component(0.60, 3e9, (0.0,), east_arcsec=42.0, north_arcsec=25.0, name="B"),
-        Component(0.45, 3e9, (-1.0,), east_arcsec=-50.0, north_arcsec=-32.0, name="C"),
-    ))
+    target = Source(
+        "SURVEY",
+        *CENTRE,
+        (
+            Component(0.90, 3e9, (-0.7,), name="A"),
+            Component(0.60, 3e9, (0.0,), east_arcsec=42.0, north_arcsec=25.0, name="B"),
+            Component(0.45, 3e9, (-1.0,), east_arcsec=-50.0, north_arcsec=-32.0, name="C"),
+        ),
+    )
     flux = FLUX_CALIBRATORS["3C286"]
     strips = mosaic(rows, columns, target)
     fields = [Field(s.name, s.name, s.ra_deg, s.dec_deg, s.code) for s in (flux, J1407, J1310)]
@@ -78,10 +88,17 @@ def vlass(scale: str) -> Observation:
     add(J1310.name, calibrator_s / 2, PHASE)
     array = vla_array("B", antennas)
     return Observation(
-        name="vlass-s-b", array=array, spws=spws, sources=(flux, J1407, J1310, target), fields=tuple(fields),
-        scans=tuple(scans), start="2024-02-10T09:10:00", integration_s=INTEGRATION_S,
+        name="vlass-s-b",
+        array=array,
+        spws=spws,
+        sources=(flux, J1407, J1310, target),
+        fields=tuple(fields),
+        scans=tuple(scans),
+        start="2024-02-10T09:10:00",
+        integration_s=INTEGRATION_S,
         instrument=attrs.evolve(VlaInstrument(), gain_drift=0.005),
         atmosphere=Atmosphere(opacity=opacities(), phase_screen_m=3e-4),
         extensions=(SwitchedPower(interval_s=1.0), LateAntenna(array.names[antennas // 3], 2 * INTEGRATION_S)),
-        primary_beam=True, model_seed=20240210,
+        primary_beam=True,
+        model_seed=20240210,
     )
