@@ -107,3 +107,14 @@ def test_images_appear_on_a_page_and_one_that_cannot_be_read_is_named(ctx: Any) 
     assert all((ctx.stage_dir / p.file).stat().st_size > 5000 for p in first.pictures)
     assert dict(first.pictures[0].facts)["peak"] == "3 Jy/beam"
     assert second.pictures == () and "absent.image" in second.failed[0]
+
+
+def test_overview_pictures_of_a_measurement_set_can_be_drawn(ctx: Any, tiny_ms: Any, tmp_path: Path) -> None:
+    from pl_kernel.ms.reader import read_measurement_set
+    from pl_kernel.weblog.observation import KINDS, draw_observation
+    from pl_kernel.weblog.page import picture_size
+
+    ms = read_measurement_set(tiny_ms.path)
+    drawn = draw_observation(ctx, ms, tmp_path)
+    assert [p.name.split(".")[-2] for p in drawn] == list(KINDS)
+    assert all(picture_size(p)[0] > 500 for p in drawn)

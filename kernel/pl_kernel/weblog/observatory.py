@@ -58,7 +58,7 @@ def observation_view(
     try:
         ms = from_json(data, MeasurementSet)
         return _view(ms, _virtual(context), tuple(pictures))
-    except PlError as error:
+    except Exception as error:  # a measurement set of a strange shape must not cost the other pages
         return ObservationView(name=name, slug=slug(name), pictures=tuple(pictures), problem=str(error))
 
 

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -483,10 +482,3 @@ def _copy(source: Path, target: Path) -> None:
         temporary = target.with_name(f".{target.name}.tmp")
         shutil.copy2(source, temporary)
         temporary.replace(target)
-
-
-def site_seconds(run_root: Path, live: bool = True) -> float:
-    """Write the site and return the wall time it took (for benchmarks)."""
-    start = time.perf_counter()
-    write_site(run_root, live)
-    return time.perf_counter() - start
