@@ -77,7 +77,7 @@ class AlmaCorruptions(Corruptions):
     def jones(self, spw: int, frequency_hz: NDArray[np.float64], index: slice) -> NDArray[np.complex64]:
         """Antenna gains (time, antenna, receptor, channel) in correlation coefficient per sqrt(Jy)."""
         gains = super().jones(spw, frequency_hz, index)
-        return (gains / np.sqrt(self.sefd(spw, index))).astype(np.complex64)
+        return (gains * np.sqrt(self.jy_per_k / self.sefd(spw, index))).astype(np.complex64)
 
 
 @frozen
@@ -86,10 +86,10 @@ class AlmaInstrument(Instrument):
 
     gain_scatter: float = 0.05
     gain_drift: float = 0.005
-    phase_drift_deg: float = 12.0
+    phase_drift_deg: float = 8.0
     """Drift of the electronics, which no radiometer sees."""
     phase_drift_s: float = 5000.0
-    phase_jitter_deg: float = 1.0
+    phase_jitter_deg: float = 0.5
     delay_ns: float = 0.08
     """What is left after the online delay calibration."""
     bandpass_ripple: float = 0.04
@@ -133,16 +133,22 @@ class AlmaInstrument(Instrument):
             windows=[(spw.bbc_no, spw.frequencies_hz) for spw in observation.spws],
         )
 
+    def _gain(self, obs: Observation, times: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """(time, antenna, receptor, spw) in K^(1/2) per Jy^(1/2): what solving finds once a Tsys table is applied."""
+        scale = np.sqrt(self.jy_per_k) if obs.engine == "interferometer" else 1.0
+        return super()._gain(obs, times) / scale
+
     def _delay_reference(self, obs: Observation) -> NDArray[np.float64]:
         """Middle of the spw: the online system leaves no phase step there."""
         return np.array([spw.centre_hz for spw in obs.spws])
 
     def _sefd(self, obs: Observation, spw: int) -> NDArray[np.float64]:
-        """At the zenith; the data use `AlmaCorruptions.sefd`."""
+        """At the mean elevation; the data use `AlmaCorruptions.sefd`."""
         window = obs.spws[spw]
         if window.role == "wvr":
             return np.ones((len(obs.array.antennas), 2, 1))
-        return self.jy_per_k * self.tsys_model(obs).tsys_k(window.bbc_no, window.frequencies_hz, np.pi / 2)
+        elevation = float(subscan_elevations(obs).mean())
+        return self.jy_per_k * self.tsys_model(obs).tsys_k(window.bbc_no, window.frequencies_hz, elevation)
 
     def _path(self, obs: Observation, times: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self.fluctuation_mm:

@@ -101,7 +101,9 @@ def array(configuration: str, count: int, label: str, prefix: tuple[str, ...]) -
         Antenna(f"{prefix[k % len(prefix)]}{41 + k:02d}", pad, tuple(float(x) for x in position), diameter)
         for k, ((pad, _, diameter), position) in enumerate(zip(chosen, positions, strict=True))
     )
-    return Array("ALMA", label, antennas, elevation_limit_deg=15.0)
+    # CASA images ALMA data with the beam of a uniformly lit dish of 10.7 m: 1.03 lambda / 10.7 m = 1.155 lambda /
+    # 12 m.
+    return Array("ALMA", label, antennas, elevation_limit_deg=15.0, beam_factor=1.155)
 
 
 def radiometer_window() -> Spw:
@@ -395,8 +397,8 @@ def _band_3(scale: str, start: str, session: str, number: int) -> Observation:
         "SimDisk",
         *TARGET_POSITION,
         components=(
-            point(0.200, 97.5e9, -0.7, name="core"),
-            point(0.080, 97.5e9, 1.0, east_arcsec=4.0, north_arcsec=5.0, name="knot"),
+            point(0.300, 97.5e9, -0.7, name="core"),
+            point(0.250, 97.5e9, 1.0, east_arcsec=3.0, north_arcsec=4.0, name="knot"),
         ),
         code="none",
     )
@@ -416,7 +418,7 @@ def _band_3(scale: str, start: str, session: str, number: int) -> Observation:
         (*calibrators(100e9), target),
         scans,
         start,
-        AlmaInstrument(receiver_k=45.0, pwv_mm=2.5, fluctuation_mm=0.04),
+        AlmaInstrument(receiver_k=45.0, pwv_mm=2.5, fluctuation_mm=0.02),
         project,
         model_seed=number,
         number=number,
@@ -490,7 +492,7 @@ def mosaic(scale: str) -> Observation:
         sources,
         scans,
         "2023-06-10T05:10:00",
-        AlmaInstrument(receiver_k=45.0, pwv_mm=2.5, fluctuation_mm=0.04),
+        AlmaInstrument(receiver_k=45.0, pwv_mm=2.5, fluctuation_mm=0.02),
         project,
         fields=(*plain, *fields),
         primary_beam=True,
@@ -583,7 +585,14 @@ def seven_metre(scale: str) -> Observation:
         components=(
             point(0.400, 225e9, 2.0, name="star"),
             point(
-                0.300, 225e9, 3.0, east_arcsec=-8.0, north_arcsec=6.0, major_arcsec=3.0, minor_arcsec=3.0, name="clump"
+                0.300,
+                225e9,
+                3.0,
+                east_arcsec=-22.0,
+                north_arcsec=16.0,
+                major_arcsec=3.0,
+                minor_arcsec=3.0,
+                name="clump",
             ),
         ),
         lines=(
