@@ -14,6 +14,10 @@ _STAGES = (
     Lazy("hif_uvcontsub", "pl_hif.stages.uvcontsub:Uvcontsub", "Subtract the continuum from the visibilities."),
     Lazy("hif_makeimlist", "pl_hif.stages.makeimlist:Makeimlist", "List the images to make, with their geometry."),
     Lazy("hif_makeimages", "pl_hif.stages.makeimages:Makeimages", "Make the listed images."),
+    Lazy(
+        "hif_checkproductsize", "pl_hif.stages.checkproductsize:Checkproductsize",
+        "Predict how large the images become, and make them smaller.",
+    ),
 )
 
 
@@ -53,6 +57,7 @@ def pl_qa_scorers() -> list[Lazy]:
         Lazy("hif_uvcontsub", "pl_hif.qa.imaging:continuum_subtracted"),
         Lazy("hif_makeimlist", "pl_hif.qa.imaging:images_listed"),
         Lazy("hif_makeimages", "pl_hif.qa.imaging:images_made"),
+        Lazy("hif_checkproductsize", "pl_hif.qa.productsize:sizes_fit"),
     ]
 
 
@@ -69,4 +74,5 @@ def pl_renderers() -> list[Lazy]:
         Lazy("hif_uvcontsub", "pl_hif.weblog.imaging:uvcontsub_page"),
         Lazy("hif_makeimlist", "pl_hif.weblog.imaging:makeimlist_page"),
         Lazy("hif_makeimages", "pl_hif.weblog.imaging:makeimages_page"),
+        Lazy("hif_checkproductsize", "pl_hif.weblog.productsize:checkproductsize_page"),
     ]
