@@ -7,7 +7,14 @@ import math
 import pytest
 
 from pl_hif.heuristics.productsize import (
-    Limits, Size, fewer_fields, fewer_spws, largest_cube_gb, nbin, pb_level, product_gb,
+    Limits,
+    Size,
+    fewer_fields,
+    fewer_spws,
+    largest_cube_gb,
+    nbin,
+    pb_level,
+    product_gb,
 )
 
 

@@ -225,13 +225,18 @@ def _lsrk_range(
             msname=ms.path, getfreqrange=True, freqframe="LSRK", fieldid=fields[0].id if fields else 0,
             spwselection=str(window.id),
         )  # fmt: skip
-        low, high = (float(np.ravel(answer[k])[0]) for k in ("freqstart", "freqend"))
+        low, high = (_hz(answer[k]) for k in ("freqstart", "freqend"))
     except (RuntimeError, KeyError, IndexError) as error:
         ctx.log.info(f"CASA cannot convert the frequencies of spw {window.id} of {ms.name}: {error}")
         return None, None
     finally:
         tool.done()
     return min(low, high), max(low, high)
+
+
+def _hz(value: Any) -> float:
+    """A frequency in Hz, which CASA gives as a number or as a quantity in Hz."""
+    return float(np.ravel(value["value"] if isinstance(value, dict) else value)[0])
 
 
 def _described(ms: MeasurementSet, choices: tuple[Smoothing, ...]) -> tuple[WindowSmoothing, ...]:
