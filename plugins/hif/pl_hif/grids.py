@@ -139,6 +139,36 @@ def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:
     )  # fmt: skip
 
 
+@attrs.frozen(kw_only=True)
+class Pointing:
+    """Where the pointings of a field lie: one, or a mosaic with its centre and its width."""
+
+    mosaic: bool
+    spread_arcsec: float = 0.0
+    phasecenter: str = ""
+
+    @property
+    def gridder(self) -> str:
+        return "mosaic" if self.mosaic else "standard"
+
+
+def pointing(sets: Sequence[MeasurementSet], field: str) -> Pointing:
+    """The pointings that share a field's name; the centre of a mosaic is the middle of their extremes."""
+    fields = [[f for f in ms.fields if f.name == field] for ms in sets]
+    if max((len(f) for f in fields), default=0) < 2:
+        return Pointing(mosaic=False)
+    every = [f for group in fields for f in group]
+    first = every[0]
+    dec = np.array([f.dec_rad for f in every])
+    # Offsets from one of them, so that a mosaic across 0h is no problem.
+    ra = np.array([(f.ra_rad - first.ra_rad + np.pi) % (2 * np.pi) - np.pi for f in every])
+    middle_dec = (dec.min() + dec.max()) / 2
+    middle_ra = first.ra_rad + (ra.min() + ra.max()) / 2
+    width = max(float(np.ptp(ra) * np.cos(middle_dec)), float(np.ptp(dec))) * imaging.ARCSEC
+    centre = f"J2000 {np.degrees(middle_ra) % 360:.7f}deg {np.degrees(middle_dec):.7f}deg"
+    return Pointing(mosaic=True, spread_arcsec=width, phasecenter=centre)
+
+
 def windows_of(ctx: StageContext, sets: Sequence[MeasurementSet], field: str) -> dict[VirtualSpw, list[MeasurementSet]]:
     """Virtual windows in which any of the measurement sets observed a field, with those that did."""
     virtual = VirtualSpws.of(ctx.context.measurement_sets)

@@ -154,6 +154,17 @@ def test_frequencies_become_channels_whatever_the_orientation() -> None:
     assert coverage().channels(1700.0, 1800.0) is None
 
 
+def test_pointings_of_one_name_are_a_mosaic_with_its_centre() -> None:
+    single = observation({0: {"TARGET"}, 1: {"TARGET"}})
+    assert grids.pointing([single], "f0").gridder == "standard"
+    ms = observation({0: {"TARGET"}, 1: {"TARGET"}}, {0: (359.9, 60.0), 1: (0.3, 60.1)})
+    both = attrs.evolve(ms, fields=tuple(attrs.evolve(f, name="m") for f in ms.fields))
+    found = grids.pointing([both], "m")
+    # 0.4 deg of right ascension are 0.4·cos(60.05°) = 0.1997 deg = 719 arcsec; 0.1 deg of declination are 360.
+    assert found.gridder == "mosaic" and found.spread_arcsec == pytest.approx(718.9, abs=0.5)
+    assert found.phasecenter == "J2000 0.1000000deg 60.0500000deg"
+
+
 def test_flag_counts_of_casa() -> None:
     report = {"flagged": 10.0, "total": 40.0, "field": {"f": {"flagged": 10.0, "total": 20.0}}, "name": "x"}
     assert counts(report).fraction == 0.25 and counts(report).fraction_of("field", "f") == 0.5

@@ -142,8 +142,9 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         grid = grids.cube_grid(covered)
         beam = grids.beam_arcsec(ctx, sets, name, [spw], inputs.robust)
         cell = imaging.cell_arcsec(beam, _PIXELS_PER_BEAM)
-        low = float(grid.centres_hz().min())
-        size = imaging.good_size(imaging.field_of_view_arcsec(low, grids.dish_m(sets)) / cell, 64)
+        low, spread = float(grid.centres_hz().min()), grids.pointing(sets, name).spread_arcsec
+        width = imaging.field_of_view_arcsec(low, grids.dish_m(sets), spread_arcsec=spread)
+        size = imaging.good_size(width / cell, 64)
         image = self._dirty_cube(ctx, inputs, name, spw, sets, datatype, grid, cell, size)
         cube, response, world = _read_cube(ctx, image)
         observed = np.abs(cube).max(axis=(0, 1)) > 0
@@ -194,6 +195,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
         datatype: DataType, grid: grids.CubeGrid, cell: float, size: int,
     ) -> str:  # fmt: skip
         parts = grids.selections(ctx, sets, datatype, name, [spw])
+        where = grids.pointing(sets, name)
         stem = ctx.path(name, f"spw{spw}", "dirty", ext="")
         for ending in ("residual", "psf", "pb", "sumwt", "gridwt", "model", "image", "mask"):
             ctx.files.rmtree(f"{stem}.{ending}")
@@ -201,7 +203,8 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             vis=[p.path for p in parts], field=[p.field for p in parts], spw=[p.spw for p in parts],
             datacolumn=parts[0].column, imagename=stem, specmode="cube", start=f"{grid.start_hz:.3f}Hz",
             width=f"{grid.width_hz:.6f}Hz", nchan=grid.nchan, outframe=grid.outframe, interpolation=grid.interpolation,
-            imsize=[size, size], cell=f"{cell}arcsec", gridder="standard", weighting="briggs", robust=inputs.robust,
+            imsize=[size, size], cell=f"{cell}arcsec", gridder=where.gridder, phasecenter=where.phasecenter,
+            weighting="briggs", robust=inputs.robust,
             perchanweightdensity=False, niter=0, restoration=False, pblimit=0.2, deconvolver="hogbom", stokes="I",
             parallel=False,
         )  # fmt: skip

@@ -113,7 +113,8 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             robust, reasons["robust"] = float(choice.value), choice.reason
         beam = grids.beam_arcsec(ctx, sets, name, spws, robust)
         cell, reasons["cell"] = _cell(inputs.hm_cell, beam)
-        size, reasons["imsize"] = self._size(ctx, sets, inputs, specmode, lowest, cell, intent)
+        where = grids.pointing(sets, name)
+        size, reasons["imsize"] = self._size(ctx, sets, inputs, specmode, lowest, cell, intent, where.spread_arcsec)
         fraction = imaging.fractional_bandwidth([lowest], [highest])
         deconvolver, nterms, reasons["deconvolver"] = imaging.deconvolver(specmode, fraction)
         records = _records(ctx, name, spws)
@@ -146,6 +147,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             selections=grids.selections(ctx, sets, datatype, name, spws, channels), cell_arcsec=cell,
             imsize=(size, size),
             deconvolver=deconvolver, nterms=nterms, robust=robust, weighting="briggs",
+            gridder=where.gridder, phasecenter=where.phasecenter,
             perchanweightdensity=specmode == "cube", pblimit=0.2 if specmode == "cube" or intent != "TARGET" else -0.1,
             beam_estimate_arcsec=beam, start_hz=grid.start_hz if grid else None,
             width_hz=grid.width_hz if grid else None,
@@ -159,7 +161,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
 
     def _size(
         self, ctx: StageContext, sets: Sequence[MeasurementSet], inputs: MakeimlistInputs, specmode: str, lowest: float,
-        cell: float, intent: str,
+        cell: float, intent: str, spread: float,
     ) -> tuple[int, str]:  # fmt: skip
         text = inputs.hm_imsize.strip().lower()
         if re.fullmatch(r"\d+", text):
@@ -173,7 +175,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         else:
             choice = ctx.heuristic("imaging.view_level", telescope=sets[0].telescope)(specmode, lowest)
             level, reason = choice.value, choice.reason
-        size = imaging.good_size(imaging.field_of_view_arcsec(lowest, grids.dish_m(sets), level) / cell)
+        size = imaging.good_size(imaging.field_of_view_arcsec(lowest, grids.dish_m(sets), level, spread) / cell)
         if intent != "TARGET" and size > inputs.calmaxpix:
             return imaging.good_size(inputs.calmaxpix), "calibrators need their surroundings only"
         return size, reason

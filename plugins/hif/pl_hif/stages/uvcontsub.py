@@ -13,6 +13,7 @@ from pl_kernel.effects import AddMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.reader import read_measurement_set
+from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.serialize import from_json
 from pl_kernel.stage_context import StageContext
 
@@ -31,7 +32,7 @@ class UvcontsubInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class Subtraction:
-    """What was fitted in one window of one field; ``channels`` is CASA's text, empty meaning the whole window."""
+    """What was fitted in one window (real id) of a field; ``channels`` is CASA's text, empty meaning all of them."""
 
     vis: str
     outputvis: str
@@ -74,7 +75,7 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         outputs: dict[str, str] = {}
         added = []
         for ms in sets:
-            parts = _fits(ms, records, inputs)
+            parts = _fits(ms, records, inputs, VirtualSpws.of(ctx.context.measurement_sets))
             if not parts:
                 ctx.log.warning(f"{ms.name} has no field with known continuum.")
                 continue
@@ -101,14 +102,17 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         return UvcontsubResult(subtractions=tuple(found), outputs=outputs, effects=tuple(added))
 
 
-def _fits(ms: MeasurementSet, records: dict[str, ContinuumRecord], inputs: UvcontsubInputs) -> list[Subtraction]:
+def _fits(
+    ms: MeasurementSet, records: dict[str, ContinuumRecord], inputs: UvcontsubInputs, virtual: VirtualSpws
+) -> list[Subtraction]:
     wanted = set(ms.field_ids(inputs.field)) if inputs.field else {f.id for f in ms.fields}
     parts = []
     for field in ms.fields_with_intent(inputs.intent):
         if field.id not in wanted:
             continue
         for record in records.values():
-            if record.field != field.name:
+            real = virtual.to_real(VirtualSpw(record.spw), ms.name)
+            if record.field != field.name or real is None:
                 continue
             channels = record.channels.get(ms.name, ())
             if not channels:
@@ -122,7 +126,7 @@ def _fits(ms: MeasurementSet, records: dict[str, ContinuumRecord], inputs: Uvcon
             )  # fmt: skip
             parts.append(
                 Subtraction(
-                    vis=ms.name, outputvis="", field=field.name, spw=record.spw,
+                    vis=ms.name, outputvis="", field=field.name, spw=int(real),
                     channels="" if record.all_continuum else channel_text(channels), order=order, reason=reason,
                 )
             )  # fmt: skip
