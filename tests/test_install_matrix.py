@@ -17,8 +17,10 @@ OTHERS = ("plugins/hifa", "plugins/hsd", "plugins/hifas", "plugins/hsdn", "plugi
 pytestmark = pytest.mark.slow
 
 
-def run(*command, cwd, **options):
+def run(*command, cwd, path="", **options):
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    if path:
+        clean["PYTHONPATH"] = str(path)
     done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, env=clean, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
@@ -121,3 +123,35 @@ def test_the_demo_begins_with_what_was_installed(clean_python, tmp_path):
     facts = json.loads(said.stdout)
     assert facts["status"] == "stopped"
     assert [s["name"] for s in facts["stages"]][-1] == "hifv_vlasetjy"
+
+
+BROKEN = {
+    "raises": "raise RuntimeError('no such device')",
+    "future": "from pl_kernel import hookimpl\n@hookimpl\ndef pl_api(): return '>=99'",
+    "thief": (
+        "from pl_kernel import Lazy, hookimpl\n@hookimpl\n"
+        "def pl_stages(): return [Lazy('hif_bandpass', 'thief:Mine', 'Mine.'), Lazy('thief_own', 'thief:Own', 'Own.')]"
+    ),
+}
+
+
+@pytest.mark.casa
+def test_broken_plugins_are_refused_with_the_reason_and_everything_else_runs(clean_python, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    for name, source in BROKEN.items():
+        (site / f"{name}.py").write_text(source)
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[pl.plugins]\n{name} = {name}\n")
+    found = json.loads(run(clean_python, "-m", "pl_kernel", "plugins", "--json", cwd=tmp_path, path=site).stdout)
+    reasons = {p["name"]: p["reason"] for p in found}
+    assert "no such device" in reasons["raises"]
+    assert "99" in reasons["future"]
+    assert "hif_bandpass" in reasons["thief"] and "belongs to hif" in reasons["thief"]
+    assert [reasons[name] for name in ("common", "hif", "hifv", "example")] == [""] * 4
+    stages = run(clean_python, "-m", "pl_kernel", "stages", "--json", cwd=tmp_path, path=site).stdout
+    assert "hif_bandpass" in stages and "thief_own" not in stages
+    command = (clean_python, "-m", "pl_kernel", "demo", "-o", "demo", "--stop-after", "1", "--json")
+    assert json.loads(run(*command, cwd=tmp_path, path=site).stdout)["status"] == "stopped"
