@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from .errors import InputError, UnknownName
 from .journal import RunFolder, RunStep
 from .params import resolve
 from .plugins import Registry
+from .recipe import BREAKPOINT
 from .session import Session
 
 
@@ -39,24 +41,42 @@ def branch(
         done = old.folder.done_stages()
         if not 1 <= stage <= len(done) + 1:
             raise InputError(f"{source} has {len(done)} finished stages; it cannot be branched before stage {stage}.")
-        steps = _with_overrides(old, done[stage - 2][1].step + 1 if stage > 1 else 0, overrides or {})
+        start = done[stage - 2][1].step + 1 if stage > 1 else 0
+        steps = _with_overrides(old, start, overrides or {})
         outside = [ms.name for ms in old.context.measurement_sets if Path(ms.path).is_absolute()]
         if outside:
             raise InputError(f"{source} works on {outside[0]} in place; a branch would alter the same data.")
+        while start < len(steps) and steps[start].stage == BREAKPOINT:
+            start += 1
         record = attrs.evolve(
             old.folder.read_run(), name=folder.root.name, created=datetime.now(UTC), steps=steps, status="stopped",
-            finished=None, branch_of=str(old.root), branch_at=stage,
+            finished=None, branch_of=str(old.root), branch_at=stage, passed=start, token=uuid.uuid4().hex,
         )  # fmt: skip
-        folder.create(record)
-        try:
-            _copy(old, folder)
-        except BaseException:
-            remove(folder.root)
-            raise
+        folder.check_free()
+        with folder.locked():
+            folder.check_free()
+            folder.make_folders()
+            try:
+                _copy(old, folder, [path.name for path, _ in done[: stage - 1]])
+                # Written last: a folder that was being copied when pl was killed is no run.
+                folder.write_run(record)
+            except OSError as error:
+                _empty(folder)
+                raise InputError(
+                    f"The branch {folder.root} cannot be written: {(error.strerror or str(error)).lower()}."
+                ) from None
+            except BaseException:
+                _empty(folder)
+                raise
         registry = old.registry
-    session = Session.open(folder.root, plugins=registry)
-    session.rewind(stage)
-    return session
+    # What the stages left behind had altered is undone as for a run that was killed in them.
+    return Session.open(folder.root, plugins=registry)
+
+
+def _empty(folder: RunFolder) -> None:
+    for entry in list(folder.root.iterdir()):
+        if entry.name != ".lock":
+            remove(entry)
 
 
 def _with_overrides(old: Session, start: int, overrides: Mapping[str, Mapping[str, Any]]) -> tuple[RunStep, ...]:
@@ -73,10 +93,12 @@ def _with_overrides(old: Session, start: int, overrides: Mapping[str, Mapping[st
     return tuple(steps)
 
 
-def _copy(old: Session, folder: RunFolder) -> None:
+def _copy(old: Session, folder: RunFolder, kept: list[str]) -> None:
+    """Copy data and snapshots as they are now, and the records of the stages that are kept."""
     sets = {Path(ms.path).name: ms for ms in old.context.measurement_sets}
-    known = [s.stage for s in old.folder.read_run().steps if s.stage in old.registry.stages]
-    altered = any("data" in old.registry.stage(name).mutates for name in known)
+    names = {s.stage for s in old.folder.read_run().steps if s.stage != BREAKPOINT}
+    # A stage nobody knows any more may alter raw data when it comes back.
+    altered = any(n not in old.registry.stages or "data" in old.registry.stage(n).mutates for n in names)
     with Worker(folder.root / "worker.log") as worker:
         for entry in sorted(old.folder.work.iterdir()):
             place = folder.work / entry.name
@@ -88,10 +110,11 @@ def _copy(old: Session, folder: RunFolder) -> None:
                 snapshots.copy_measurement_set(entry, place, shared)
             else:
                 _copy_any(entry, place)
-    for part in ("stages", "products", "snapshots"):
-        origin = old.root / part
+    for name in kept:
+        _copy_any(old.folder.stages / name, folder.stages / name)
+    for origin, target in ((old.folder.products, folder.products), (old.folder.snapshots, folder.snapshots)):
         for entry in sorted(origin.iterdir()) if origin.is_dir() else ():
-            _copy_any(entry, folder.root / part / entry.name)
+            _copy_any(entry, target / entry.name)
 
 
 def _copy_any(source: Path, target: Path) -> None:

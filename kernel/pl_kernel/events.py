@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,11 +54,15 @@ class EventBus:
                 listener(event)
             except Exception as error:  # an observer must never cost a run
                 self.unsubscribe(listener)
-                self.complaints.append(f"observer {listener!r} failed and is left out: {error}")
+                self.complaints.append(f"The observer {listener} failed and is left out: {error}")
 
 
 class EventFile:
-    """Appends events as JSON lines to a file; progress events are left out, they are for eyes only."""
+    """Appends events as JSON lines to a file; progress events are left out, they are for eyes only.
+
+    An event that cannot be written (a full disk) is lost; the next ones are tried.  Half a line, left by a kill or a
+    full disk, costs no other event.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,5 +74,9 @@ class EventFile:
             "kind": event.kind, "time": event.time.isoformat(), "stage_number": event.stage_number,
             "stage": event.stage, "data": dict(event.data),
         }  # fmt: skip
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line, default=str) + "\n")
+        text = (json.dumps(line, default=str) + "\n").encode()
+        with contextlib.suppress(OSError), self.path.open("ab+") as out:
+            if out.seek(0, os.SEEK_END) > 0:
+                out.seek(-1, os.SEEK_END)
+                text = text if out.read(1) == b"\n" else b"\n" + text
+            out.write(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import sys
@@ -16,6 +17,7 @@ from .casa import CallRecord, LogRecord, Recorder
 from .compute import serve
 from .context import Context
 from .errors import PlError, StageFailed
+from .journal import busy
 from .params import ResolvedValue, fill, resolve
 from .plugins import registry
 from .serialize import from_json, to_json
@@ -53,6 +55,11 @@ class StageAnswer:
 
 def run_stage(job: StageJob) -> StageAnswer:
     """Run one stage in this process."""
+    with busy(job.place.stage_dir.parent.parent):
+        return _run_stage(job)
+
+
+def _run_stage(job: StageJob) -> StageAnswer:
     os.chdir(job.place.work)
     recorder = Recorder(emit=_emit)
     ctx = _context(job, recorder, job.place.stage_dir / "casa.log")
@@ -73,6 +80,13 @@ def run_stage(job: StageJob) -> StageAnswer:
         result = to_json(outcome)
     except PlError as refusal:
         error, detail = refusal.sentence, refusal.detail or _traceback()
+    except OSError as refusal:
+        if refusal.errno not in (errno.ENOSPC, errno.EDQUOT):
+            error = f"Stage {job.place.stage_name} failed: {type(refusal).__name__}: {refusal}"
+        else:
+            what = f" {refusal.filename}" if refusal.filename else ""
+            error = f"Stage {job.place.stage_name} cannot write{what}: there is no space left."
+        detail = _traceback()
     except MemoryError:
         error, detail = f"Stage {job.place.stage_name} ran out of memory.", _traceback()
     except Exception as failure:

@@ -6,8 +6,11 @@ A stage is done when its ``stage.json``, written last, says so.  Everything else
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +20,17 @@ import attrs
 import filelock
 
 from .errors import InputError, JournalError, PlError, RunLocked
+from .inside import refuse_links
 from .ms.selection import clean_file_name
 from .recipe import Step
-from .serialize import from_json, read_json, write_json
+from .serialize import read_json, write_json
 
 FORMAT = 1
 DONE = ("ok", "skipped")
 _STAGE_FOLDER = re.compile(r"^(\d{3,})-([A-Za-z0-9_.+-]+)$")
+_LOCK_SECONDS = 1.0  # somebody who only looks whether the run is held lets go at once
+_WORKER_SECONDS = 10.0
+_BUSY = ".busy"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +49,11 @@ class RunStep:
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
-    """Content of ``run.json``."""
+    """Content of ``run.json``.
+
+    ``passed`` counts the steps up to and with the last breakpoint at which the run stopped; ``token`` is written
+    beside data that are used in place, and shows that they were given to this run.
+    """
 
     format: int = FORMAT
     name: str
@@ -51,12 +62,15 @@ class RunRecord:
     data: tuple[str, ...] = ()
     created: datetime
     pl: dict[str, Any] = attrs.field(factory=dict)
+    environment: dict[str, str] = attrs.field(factory=dict)
     steps: tuple[RunStep, ...] = ()
     options: dict[str, Any] = attrs.field(factory=dict)
     status: str = "running"
     finished: datetime | None = None
     branch_of: str = ""
     branch_at: int = 0
+    passed: int = 0
+    token: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +86,8 @@ class StageRecord:
     """Content of ``stage.json``; ``status`` is ok, skipped, failed or interrupted.
 
     ``work`` and ``products`` list what lay in these folders when the stage had ended, so that an interrupted later
-    stage can be cleaned away.
+    stage can be cleaned away.  ``snapshot`` names the measurement sets of which there is a snapshot before the stage,
+    ``root`` is where the run folder was then.
     """
 
     number: int
@@ -86,6 +101,9 @@ class StageRecord:
     started: datetime
     ended: datetime
     plugin: str = ""
+    version: str = ""
+    root: str = ""
+    snapshot: tuple[str, ...] = ()
     work: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
 
@@ -129,16 +147,38 @@ class RunFolder:
         ------
         InputError : the folder exists and is not empty, or cannot be made.
         """
-        if self.exists:
-            raise InputError(f"{self.root} holds a run already; continue it with: pl resume {self.root}")
+        self.check_free()
+        self.make_folders()
+        self.write_run(record)
+
+    def make_folders(self) -> None:
+        """Make the folders of a run.
+
+        Raises
+        ------
+        InputError : they cannot be made.
+        """
         try:
-            if self.root.is_dir() and any(p.name not in (".lock", ".lock.owner") for p in self.root.iterdir()):
-                raise InputError(f"The run folder {self.root} is not empty; choose another with -o.")
             for folder in (self.root, self.work, self.products, self.stages):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"The run folder {self.root} cannot be made: {error.strerror}.") from None
-        self.write_run(record)
+
+    def check_free(self) -> None:
+        """Refuse a folder that holds a run or anything else.
+
+        Raises
+        ------
+        InputError : it does, or cannot be looked at.
+        """
+        try:
+            if self.exists:
+                raise InputError(f"{self.root} holds a run already; continue it with: pl resume {self.root}")
+            ours = (".lock", ".lock.owner", _BUSY)
+            if self.root.is_dir() and any(p.name not in ours for p in self.root.iterdir()):
+                raise InputError(f"The run folder {self.root} is not empty; choose another with -o.")
+        except OSError as error:
+            raise InputError(f"The run folder {self.root} cannot be made: {error.strerror}.") from None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -146,25 +186,69 @@ class RunFolder:
 
         Raises
         ------
-        RunLocked : another process holds it.
+        RunLocked : another process holds it, or a worker of one that has ended is still at work.
+        JournalError : a link in the folder leads out of it.
+        InputError : the folder cannot be written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        if self.root.is_dir():
+            refuse_links(self.root)
         lock = filelock.FileLock(self.root / ".lock")
         owner = self.root / ".lock.owner"
         try:
-            lock.acquire(timeout=0)
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=_LOCK_SECONDS)
         except filelock.Timeout:
             with contextlib.suppress(OSError):
                 raise RunLocked(
                     f"Another pl (process {owner.read_text().strip()}) works in {self.root}; wait for it or stop it."
                 ) from None
             raise RunLocked(f"Another pl works in {self.root}; wait for it or stop it.") from None
+        except OSError as error:
+            raise InputError(f"The run folder {self.root} cannot be written: {error.strerror}.") from None
         try:
             with contextlib.suppress(OSError):
                 owner.write_text(str(os.getpid()))
+            self._wait_for_workers()
             yield
         finally:
             lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a process works in the run; asking does not disturb it."""
+        lock = filelock.FileLock(self.root / ".lock")
+        try:
+            if not (self.root / ".lock").is_file():
+                return False
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        except OSError:  # somebody else's run, which cannot be locked by us
+            return False
+        lock.release()
+        return False
+
+    def _wait_for_workers(self) -> None:
+        """Wait until no worker of a pl that was killed is at work here any more."""
+        try:
+            handle = os.open(self.root / _BUSY, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return  # a full disk is reported by what is written next
+        try:
+            deadline = time.monotonic() + _WORKER_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.EAGAIN, errno.EACCES):
+                        return  # a file system without locks
+                if time.monotonic() > deadline:
+                    raise RunLocked(
+                        f"A worker of a pl that has ended is still at work in {self.root}; wait for it or stop it."
+                    )
+                time.sleep(0.1)
+        finally:
+            os.close(handle)
 
     # ---- the run ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +264,7 @@ class RunFolder:
         """
         if not self.exists:
             raise JournalError(f"{self.root} is no run folder: it has no run.json.")
-        record = from_json(read_json(self.root / "run.json"), RunRecord)
+        record = read_json(self.root / "run.json", RunRecord)
         if record.format != FORMAT:
             raise JournalError(f"{self.root} was written in format {record.format}; this pl reads format {FORMAT}.")
         return record
@@ -208,7 +292,7 @@ class RunFolder:
         """Return a stage's record; None when the stage never ended."""
         if not (folder / "stage.json").is_file():
             return None
-        return from_json(read_json(folder / "stage.json"), StageRecord)
+        return read_json(folder / "stage.json", StageRecord)
 
     def done_stages(self) -> list[tuple[Path, StageRecord]]:
         """Return the stages that are done, up to the first that is not.
@@ -222,12 +306,9 @@ class RunFolder:
             try:
                 record = self.read_stage(folder)
                 if record is not None and record.status == "ok":
-                    read_json(folder / "result.json")
+                    read_object(folder / "result.json")
             except PlError as error:
-                raise JournalError(
-                    f"The record of stage {folder.name} is damaged ({error.sentence}); remove {folder} and everything "
-                    f"after it, then pl resume repeats from there."
-                ) from None
+                raise damaged(folder, error) from None
             if record is None or not record.done:
                 break
             if record.number != len(done) + 1:
@@ -237,7 +318,7 @@ class RunFolder:
 
     def set_aside(self, folder: Path) -> None:
         """Move the folder of an attempt that failed out of the way; its records stay readable."""
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return
         attempts = self.root / "attempts"
         attempts.mkdir(exist_ok=True)
@@ -252,3 +333,46 @@ class RunFolder:
             tuple(sorted(p.name for p in self.work.iterdir())),
             tuple(sorted(p.name for p in self.products.iterdir())),
         )
+
+
+@contextlib.contextmanager
+def busy(root: Path) -> Iterator[None]:
+    """Say, in a worker, that it changes the run: nobody continues the run before it is done or dead.
+
+    A worker usually ends with its pl, but an item on a cluster, or one that the system holds, does not.
+    """
+    try:
+        handle = os.open(root / _BUSY, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; an absent one is empty.
+
+    Raises
+    ------
+    JournalError : it holds something else.
+    PlError : it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise JournalError(f"{path} is damaged: it holds no object.")
+    return content
+
+
+def damaged(folder: Path, error: PlError) -> JournalError:
+    """Return the error that says which stage to repeat."""
+    return JournalError(
+        f"The record of stage {folder.name} is damaged ({error.sentence.rstrip('.')}); remove {folder} and everything "
+        f"after it, then pl resume repeats from there."
+    )

@@ -131,7 +131,7 @@ class Registry:
         except _Refusal as refusal:
             self._refuse(info, str(refusal))
             return
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._refuse(info, f"it fails to load: {type(error).__name__}: {error}")
             return
         for other in list(self._offers.values()):
@@ -286,9 +286,9 @@ class Registry:
                 names.add(item.name if isinstance(item, Lazy) else item.pl_heuristic.slot)
         return tuple(sorted(names))
 
-    def emit(self, event: Event) -> None:
-        """Hand an event to every plugin that observes."""
-        self.manager.hook.pl_on_event(event=event)
+    def observers(self) -> list[Callable[[Event], None]]:
+        """Return the listeners of the plugins that observe, each on its own: one that fails costs no other."""
+        return [_Observer(h.plugin_name, h.function) for h in self.manager.hook.pl_on_event.get_hookimpls()]
 
     def versions(self) -> dict[str, str]:
         """Versions of the accepted plugins, by plugin name."""
@@ -307,6 +307,18 @@ def _resolve_or_complain(item: Lazy) -> Callable[..., Any]:
 
     broken.__module__, broken.__qualname__ = item.target.split(":")[0], item.target.partition(":")[2]
     return broken
+
+
+@attrs.frozen
+class _Observer:
+    plugin: str
+    function: Callable[..., Any]
+
+    def __call__(self, event: Event) -> None:
+        self.function(event=event)
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin}"
 
 
 class _Refusal(Exception):

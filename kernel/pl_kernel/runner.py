@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,13 @@ from .casa.script import header, stage_block
 from .compute import Worker
 from .context import Context
 from .effects import Effect, fold
-from .errors import DataError, InputError, JournalError, PlError, WorkerDied
+from .errors import DataError, InputError, JournalError, PlError, UnknownName, WorkerDied
 from .events import Event, EventBus
 from .execute import StageAnswer, StageJob
-from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord
-from .plugins import Registry
+from .inside import inside, plain
+from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord, damaged, read_object
+from .params import resolve
+from .plugins import Registry, kernel_version
 from .qa import QAScore, combine, score_result
 from .recipe import BREAKPOINT
 from .serialize import from_json, read_json, to_json, write_bytes_atomically, write_json
@@ -62,6 +65,7 @@ class Runner:
         self.outcomes: list[StageOutcome] = []
         self.context = self._empty_context()
         self._next_step = 0
+        self._last: StageRecord | None = None
         self._script: list[str] = []
         self.scheduler = ""
         self._worker = Worker(folder.root / "worker.log")
@@ -77,23 +81,53 @@ class Runner:
     # ---- the place to continue -------------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Rebuild the context from the results on disk, and clean away what an unfinished stage left."""
-        last = self._refold()
-        # A run that stopped at a breakpoint goes on behind it.
-        if self._next_step < len(self.steps) and self.steps[self._next_step].stage == BREAKPOINT:
-            self._next_step += 1 if self.record.status == "stopped" and self.outcomes else 0
-        self._clean(last)
+        """Rebuild the context from the results on disk, and clean away what an unfinished stage left.
 
-    def _refold(self, up_to: int | None = None) -> StageRecord | None:
-        """Fold the results on disk up to a stage; return the last one's record."""
-        last: StageRecord | None = None
+        Raises
+        ------
+        JournalError : the folder is damaged, leads outside, or cannot be put in order; the sentence says where.
+        """
+        try:
+            self.folder.make_folders()
+            self._refold()
+            self._clean()
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            why = (error.strerror or str(error)).lower()
+            raise JournalError(f"The run in {self.folder.root} cannot be put in order, {why}{where}.") from error
+
+    def _refold(self, up_to: int | None = None) -> None:
+        """Fold the results on disk, all or up to a stage."""
+        self.outcomes, self._script, self._next_step, self._last = [], [], 0, None
+        self.context = self._empty_context()
         for folder, stage in self.folder.done_stages():
             if up_to is not None and stage.number > up_to:
                 break
-            self.outcomes.append(self._reread(folder, stage))
-            self._next_step = stage.step + 1
-            last = stage
-        return last
+            known = self.steps[stage.step].stage if self._next_step <= stage.step < len(self.steps) else ""
+            if known != stage.name:
+                raise JournalError(
+                    f"The stage {folder.name} does not belong to the steps of {self.folder.root / 'run.json'}; "
+                    f"one of the two has been altered."
+                )
+            try:
+                outcome = self._reread(folder, stage)
+            except JournalError:
+                raise
+            except PlError as error:
+                raise damaged(folder, error) from None
+            self.outcomes.append(outcome)
+            self._next_step, self._last = stage.step + 1, stage
+        while self._at_breakpoint() and self._next_step < self.record.passed:
+            self._next_step += 1
+
+    def _at_breakpoint(self) -> bool:
+        return self._next_step < len(self.steps) and self.steps[self._next_step].stage == BREAKPOINT
+
+    def _pass_breakpoints(self) -> None:
+        """Count the breakpoints that come next as met: the run stands there now."""
+        while self._at_breakpoint():
+            self._next_step += 1
+        self.record = attrs.evolve(self.record, passed=self._next_step)
 
     def _reread(self, folder: Path, stage: StageRecord) -> StageOutcome:
         outcome = StageOutcome(
@@ -101,57 +135,108 @@ class Runner:
         )
         if stage.status == "skipped":
             return outcome
-        content = read_json(folder / "result.json")
-        self.context = self._fold(stage.number, content)
-        qa = read_json(folder / "qa.json") if (folder / "qa.json").is_file() else {}
-        scores = from_json(qa.get("scores", []), tuple[QAScore, ...])
-        calls = read_json(folder / "casa_calls.json") if (folder / "casa_calls.json").is_file() else []
-        self._script.append(stage_block(stage.number, stage.title or stage.name, calls, str(self.folder.work)))
-        timing = read_json(folder / "timing.json") if (folder / "timing.json").is_file() else {}
-        return attrs.evolve(outcome, scores=scores, result=content, seconds=float(timing.get("seconds", 0.0)))
+        content = read_object(folder / "result.json")
+        before, self.context = self.context, self._fold(stage.number, content)
+        self._check_names(self.context, before)
+        scores = from_json(read_object(folder / "qa.json").get("scores", []), tuple[QAScore, ...])
+        file = folder / "casa_calls.json"
+        calls = to_json(read_json(file, tuple[CallRecord, ...])) if file.is_file() else []
+        # Paths of the run's own files are relative in the script, wherever the folder was when they were written down.
+        work = str(Path(stage.root) / "work") if stage.root else str(self.folder.work)
+        self._script.append(stage_block(stage.number, stage.title or stage.name, calls, work))
+        seconds = from_json(read_object(folder / "timing.json").get("seconds", 0.0), float)
+        return attrs.evolve(outcome, scores=scores, result=content, seconds=seconds)
 
     def _fold(self, number: int, result: Mapping[str, Any]) -> Context:
         # Live runs and resumed runs fold the same: from what is written.
         effects = from_json(result.get("effects", []), tuple[Effect, ...])
-        return attrs.evolve(fold(self.context, effects), stage_number=number)
+        context = attrs.evolve(fold(self.context, effects), stage_number=number)
+        for ms in context.measurement_sets:
+            plain(ms.name, "measurement set")
+        return context
 
-    def _clean(self, last: StageRecord | None) -> None:
-        """Go back to the end of stage ``last``: undo what later ones altered, remove what they made, keep the records.
+    def _check_names(self, context: Context, before: Context) -> None:
+        """Refuse names that lead out of the run folder, among those that the context ``before`` did not have."""
+        for ms in context.measurement_sets:
+            self._absolute(ms.path)
+        for folder, what, new, old in (
+            (self.folder.work, "image", context.images, before.images),
+            (self.folder.products, "product", context.products, before.products),
+        ):  # fmt: skip
+            for name in {item.name for item in new} - {item.name for item in old}:
+                inside(folder, name, what)
 
-        Later ones are the stage that was running when the run ended, or all that a rewind leaves behind.
+    def _clean(self) -> None:
+        """Go back to the end of the last stage folded: undo what later ones altered, remove what they made.
+
+        Later ones are the stage that was running when the run ended, or all that a rewind leaves behind.  Their
+        records are kept.  Killed at any moment, this goes on when the run is opened again: first the records go, the
+        last first, then snapshots are put back, the last first, each removed when that is done.
         """
-        number = last.number if last else 0
-        for folder in self.folder.stage_dirs():
-            if int(folder.name.partition("-")[0]) > number:
-                self.folder.set_aside(folder)
-        for snapshot in reversed(self.folder.snapshot_dirs()):  # the last first
-            if int(snapshot.name) > number:
-                for ms in self.context.measurement_sets:
-                    snapshots.undo(snapshot / ms.name, self._absolute(ms.path))
-                for loose in (snapshot / LOOSE).glob("*"):
-                    snapshots.clone(loose, self.folder.work / loose.name)
-                remove(snapshot)
+        number = self._last.number if self._last else 0
+        folders = [f for f in reversed(self.folder.stage_dirs()) if _number_of(f) > number]
+        taken = [s for s in reversed(self.folder.snapshot_dirs()) if int(s.name) > number]
+        self._check_clean(folders, taken)
+        for folder in folders:
+            self.folder.set_aside(folder)
+        for snapshot in taken:
+            for ms in self.context.measurement_sets:
+                snapshots.undo(snapshot / ms.name, self._absolute(ms.path))
+            for loose in sorted((snapshot / LOOSE).glob("*")):
+                place = self.folder.work / loose.name
+                remove(place)
+                snapshots.clone(loose, place)
+            snapshots.discard(snapshot)
+        for rest in self.folder.snapshots.glob(".*"):
+            remove(rest)
         for place, names in (
-            (self.folder.work, set(last.work) if last else set()),
-            (self.folder.products, set(last.products) if last else set()),
+            (self.folder.work, set(self._last.work) if self._last else set()),
+            (self.folder.products, set(self._last.products) if self._last else set()),
         ):
-            place.mkdir(exist_ok=True)
             for entry in place.iterdir():
                 if entry.name not in names:
                     remove(entry)
+
+    def _is_dirty(self) -> bool:
+        number = self._last.number if self._last else 0
+        return any(_number_of(f) > number for f in self.folder.stage_dirs()) or any(
+            int(s.name) > number for s in self.folder.snapshot_dirs()
+        )
+
+    def _check_clean(self, folders: list[Path], taken: list[Path]) -> None:
+        """Make sure that everything that is needed to go back is there, before anything is touched."""
+        for folder in folders:
+            record = None
+            with contextlib.suppress(PlError):  # a damaged record of a stage that is left behind harms nobody
+                record = self.folder.read_stage(folder)
+            for name in record.snapshot if record else ():
+                snapshot = self.folder.snapshots / f"{_number_of(folder):03d}" / plain(name, "measurement set")
+                if not (snapshot / "manifest.json").is_file():
+                    raise JournalError(
+                        f"The run cannot go back to before stage {folder.name}: its snapshot {snapshot} is missing."
+                    )
         for ms in self.context.measurement_sets:
-            if not self._absolute(ms.path).exists():
-                raise JournalError(f"{ms.path} is missing from {self.folder.work}; without it the run cannot continue.")
+            path = self._absolute(ms.path)
+            if not path.is_dir():
+                raise JournalError(
+                    f"{ms.path} is missing from {self.folder.work}; without it the run cannot continue."
+                )
+            present = snapshots.files_of(path) if taken else set()
+            for snapshot in taken:
+                present = snapshots.check(snapshot / ms.name, path, present)
 
     def rewind(self, number: int) -> None:
         """Go back to before stage ``number``, whose turn it then is."""
-        self.outcomes, self._script, self._next_step = [], [], 0
-        self.context = self._empty_context()
-        last = self._refold(number - 1)
-        if last is None or last.number < number - 1:
-            done = last.number if last else 0
+        done = len(self.outcomes)
+        if number > done + 1:
             raise InputError(f"The run has {done} finished stages; it cannot go back to before stage {number}.")
-        self._clean(last)
+        try:
+            self._refold(number - 1)
+            self._clean()
+        except BaseException:
+            self._refold()
+            raise
+        self._pass_breakpoints()
         self.record = attrs.evolve(self.record, status="stopped", finished=datetime.now(UTC))
         self.folder.write_run(self.record)
         self._write_script()
@@ -166,9 +251,37 @@ class Runner:
         JournalError : the journal names another place; nothing there may be touched.
         """
         found = self.folder.work / path  # an absolute path stays what it is
-        if not found.resolve().is_relative_to(self.folder.work) and str(found) not in self.record.data:
+        if not found.resolve().is_relative_to(self.folder.work) and not self._was_given(found):
             raise JournalError(f"The journal of {self.folder.root} names data outside the run, {path}: refused.")
         return found
+
+    def _was_given(self, path: Path) -> bool:
+        """Whether this run works on data in place: the run says so, and a mark beside the data does."""
+        if str(path) not in self.record.data or not self.record.token:
+            return False
+        with contextlib.suppress(OSError):
+            return self.record.token in _mark_of(path).read_text(errors="replace").split()
+        return False
+
+    def mark_in_place(self, context: Context) -> None:
+        """Leave a mark beside data that the run uses in place: a run folder alone could name anybody's data.
+
+        Raises
+        ------
+        InputError : the mark cannot be written.
+        """
+        for ms in context.measurement_sets:
+            path = self.folder.work / ms.path
+            outside = not path.resolve().is_relative_to(self.folder.work)
+            if not outside or str(path) not in self.record.data or self._was_given(path):
+                continue
+            try:
+                with _mark_of(path).open("a") as mark:
+                    mark.write(f"{self.record.token}\n")
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be used in place: {_mark_of(path)} cannot be written, {error.strerror}."
+                ) from None
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -181,37 +294,80 @@ class Runner:
         """Forget the last step, which failed, and clean away what it left."""
         self.record = attrs.evolve(self.record, steps=self.steps[:-1])
         self.folder.write_run(self.record)
-        done = self.folder.done_stages()
-        self._clean(done[-1][1] if done else None)
+        self._clean()
+
+    def check(self, stop_after: str | int | None = None) -> None:
+        """Make sure that the steps still to run can be run, before any work.
+
+        Raises
+        ------
+        InputError : a stage's plugin is not installed any more, a parameter is not known any more, or there is no
+            stage to stop after.
+        """
+        ahead = [step for step in self.steps[self._next_step :] if step.stage != BREAKPOINT]
+        for step in ahead:
+            if step.stage not in self.plugins.stages:
+                raise UnknownName("stage", step.stage, self.plugins.stages, self._who_had_it())
+            resolve(self.plugins.stage(step.stage).inputs_class, step.parameters, step.user, step.stage)
+        last = len(self.outcomes) + len(ahead)
+        if isinstance(stop_after, str) and stop_after not in {step.stage for step in ahead}:
+            raise UnknownName("stage", stop_after, [s.stage for s in ahead], " among the stages still to run")
+        if isinstance(stop_after, int) and not len(self.outcomes) < stop_after <= last:
+            raise InputError(f"Stage {stop_after} is not among the stages still to run.")
+
+    def _who_had_it(self) -> str:
+        """Say which plugins the run was made with that are not there now."""
+        reasons = {info.name: f" ({info.reason})" for info in self.plugins.plugins if info.reason}
+        known = self.plugins.versions()
+        made_with = self._made_with()
+        gone = [f"{n} {v}{reasons.get(n, '')}" for n, v in made_with.items() if n not in known]
+        if not gone:
+            return ", which the run needs"
+        return f", which the run needs; it was made with the plugin {', '.join(gone)}, which is not installed now"
+
+    def _made_with(self) -> dict[str, Any]:
+        plugins = self.record.pl.get("plugins")
+        return plugins if isinstance(plugins, dict) else {}
+
+    def _note_versions(self) -> None:
+        """Write down with which versions the run goes on; say so when they are others than before."""
+        before = self._made_with()
+        now = self.plugins.versions()
+        changed = [f"{n} {before[n]} → {v}" for n, v in now.items() if before.get(n, v) != v]
+        self.record = attrs.evolve(self.record, pl={**self.record.pl, "kernel": kernel_version(), "plugins": now})
+        if changed and self.outcomes:
+            message = f"The run goes on with other versions of plugins: {', '.join(changed)}."
+            self._emit("log", None, "", level="attention", message=message)
 
     def run(self, stop_after: str | int | None = None) -> tuple[str, str]:
-        """Run what is left; return the status (done, stopped or failed) and a sentence."""
+        """Run what is left; return the status (done, stopped, interrupted or failed) and a sentence."""
+        self._note_versions()
         self.record = attrs.evolve(self.record, status="running", finished=None)
         self.folder.write_run(self.record)
         try:
             while self._next_step < len(self.steps):
-                index = self._next_step
-                step = self.steps[index]
-                if step.stage == BREAKPOINT:
-                    self._next_step += 1
+                if self._at_breakpoint():
+                    self._pass_breakpoints()
                     return "stopped", "Stopped at a breakpoint; pl resume goes on from here."
-                outcome, message = self._step(index, step)
+                outcome, message = self._step(self._next_step, self.steps[self._next_step])
                 if outcome is None:
                     return "failed", message
-                self.outcomes.append(outcome)
-                self._next_step = index + 1
                 if stop_after is not None and stop_after in (outcome.name, outcome.number):
+                    self._pass_breakpoints()
                     return "stopped", f"Stopped after stage {outcome.number}, {outcome.name}, as asked."
         except KeyboardInterrupt:
-            return "stopped", "Stopped by hand; pl resume repeats the stage that was running."
+            return "interrupted", "Stopped by hand; pl resume repeats the stage that was running."
         return "done", ""
 
-    def finish(self, status: str) -> None:
-        """Write down how the run ended, and its last web log."""
-        finished = None if status == "running" else datetime.now(UTC)
-        self.record = attrs.evolve(self.record, status=status, finished=finished)
-        self.folder.write_run(self.record)
+    def finish(self, status: str) -> str:
+        """Write down how the run ended, and its last web log; return a sentence when that is impossible."""
+        self.record = attrs.evolve(self.record, status=status, finished=datetime.now(UTC))
+        try:
+            self.folder.write_run(self.record)
+        except PlError as error:  # the stages say what is done; pl resume writes it down
+            return error.sentence
         self._write_site(live=False)
+        return ""
 
     def close(self) -> None:
         self._worker.stop()
@@ -221,32 +377,54 @@ class Runner:
         folder = self.folder.stage_dir(number, step.stage)
         entry = self.plugins.stages.get(step.stage)
         title = entry.summary if entry else step.stage
-        self.folder.set_aside(folder)
-        folder.mkdir(parents=True)
+        plugin = entry.plugin if entry else ""
         record = StageRecord(
             number=number, step=index, name=step.stage, title=title, status="interrupted",
-            started=datetime.now(UTC), ended=datetime.now(UTC), plugin=entry.plugin if entry else "",
+            started=datetime.now(UTC), ended=datetime.now(UTC), plugin=plugin, root=str(self.folder.root),
+            version=self.plugins.versions().get(plugin, ""),
         )  # fmt: skip
-        if step.when and self.context.measurement_sets and not conditions.holds(step.when, self.context):
-            work, products = self.folder.listing()
-            done = attrs.evolve(record, status="skipped", ended=datetime.now(UTC), work=work, products=products)
-            write_json(folder / "log.json", [LogRecord(level="info", message=f"Skipped: not '{step.when}'.")])
-            write_json(folder / "stage.json", done)
-            self._emit("stage_finished", number, step.stage, status="skipped", score=None, title=title)
-            return StageOutcome(number=number, name=step.stage, title=title, status="skipped"), ""
-        self._emit("stage_started", number, step.stage, title=title, of=len(self.steps))
         attempt = _Attempt(self, folder, record, step)
         try:
-            return attempt.run(), ""
+            if self._is_dirty():  # after an attempt in this session
+                self._clean()
+            self.folder.set_aside(folder)
+            folder.mkdir(parents=True)
+            if step.when and self.context.measurement_sets and not conditions.holds(step.when, self.context):
+                attempt.skip()
+            else:
+                self._emit("stage_started", number, step.stage, title=title, of=len(self.steps))
+                attempt.run()
         except KeyboardInterrupt:
-            attempt.fail("interrupted", "Stopped by hand.", "")
+            if not attempt.is_written():
+                attempt.fail("interrupted", "Stopped by hand.", "")
+                raise
+            self._keep(index, attempt)
             raise
         except PlError as error:
-            sentence = attempt.fail("failed", error.sentence, error.detail)
-            return None, sentence
+            return None, attempt.fail("failed", error.sentence, error.detail)
         except OSError as error:
-            sentence = attempt.fail("failed", f"Stage {step.stage} cannot write: {error.strerror}.", str(error))
-            return None, sentence
+            what = (error.strerror or str(error)).lower()
+            sentence = f"Stage {step.stage} cannot write{f' {error.filename}' if error.filename else ''}: {what}."
+            return None, attempt.fail("failed", sentence, str(error))
+        except Exception as error:
+            sentence = f"Stage {step.stage} failed, pl itself went wrong: {type(error).__name__}: {error}"
+            return None, attempt.fail("failed", sentence, traceback.format_exc())
+        # From here on the stage is done, whatever happens to its page.
+        self._keep(index, attempt)
+        if attempt.record.status == "ok":
+            try:
+                attempt.show()
+            except (PlError, OSError) as error:
+                message = f"The page of stage {number} is not complete: {error}"
+                self._emit("log", number, step.stage, level="warning", message=message)
+        return self.outcomes[-1], ""
+
+    def _keep(self, index: int, attempt: _Attempt) -> None:
+        assert attempt.outcome is not None
+        self.context = attempt.context
+        self._script.append(attempt.block)
+        self.outcomes.append(attempt.outcome)
+        self._next_step, self._last = index + 1, attempt.record
 
     def _emit(self, kind: str, number: int | None, stage: str, **data: Any) -> None:
         self.events.emit(Event(kind=kind, stage_number=number, stage=stage, data=data))
@@ -262,9 +440,9 @@ class Runner:
             return
         self._emit("site_written", None, "", seconds=time.monotonic() - begin)
 
-    def _write_script(self) -> None:
-        text = header(self.record.name, self.record.recipe.get("title", "")) + "".join(self._script)
-        write_bytes_atomically(self.folder.root / "casa_commands.py", text.encode())
+    def _write_script(self, last: str = "") -> None:
+        text = header(self.record.name, self.record.recipe.get("title", "")) + "".join(self._script) + last
+        write_bytes_atomically(self.folder.root / "casa_commands.py", text.encode("utf-8", "backslashreplace"))
 
 
 class _Attempt:
@@ -279,69 +457,106 @@ class _Attempt:
         self.logs: list[LogRecord] = []
         self.open_call: CallRecord | None = None
         self.timing: dict[str, Any] = {}
+        self.context = runner.context
+        self.block = ""
+        self.outcome: StageOutcome | None = None
+        self.job: StageJob
+        self.answer: StageAnswer
+        self._begin = time.monotonic()
 
     # ---- the order of things ---------------------------------------------------------------------------------------
 
-    def run(self) -> StageOutcome:
+    def run(self) -> None:
+        """Do everything up to the record that says that the stage is done."""
         runner, number, name = self.runner, self.record.number, self.record.name
-        begin = time.monotonic()
         cls = runner.plugins.stage(name)
         self.record = attrs.evolve(self.record, topic=cls.topic)
         self._snapshot(cls)
-        job = StageJob(
+        self.job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
             context=attrs.evolve(runner.context, stage_number=number), recipe=self.step.parameters,
             user=self.step.user, workers=int(runner.record.options.get("workers", 1)), scheduler=runner.scheduler,
         )  # fmt: skip
-        answer = self._ask(execute.run_stage, job)
+        answer = self.answer = self._ask(execute.run_stage, self.job)
         self.calls, self.logs = answer.calls, [*answer.logs, *self._observer_complaints()]
         self._write_inputs(answer)
         if answer.error:
             raise PlError(answer.error, detail=answer.detail)
         write_json(self.folder / "result.json", answer.result)
-        context = runner._fold(number, answer.result)
+        self.context = runner._fold(number, answer.result)
+        runner.mark_in_place(self.context)
+        runner._check_names(self.context, runner.context)
         result = from_json(answer.result, cls.result_class)
         if cls.takes_data:
-            _check_needs(context, runner.record)
-        scores = self._score(cls, result, context)
-        self._write_timing(answer, time.monotonic() - begin)
+            _check_needs(self.context, runner.record)
+        scores = self._score(cls, result, self.context)
+        self._write_timing()
         work, products = runner.folder.listing()
         self.record = attrs.evolve(
             self.record, status="ok", score=combine(scores), ended=datetime.now(UTC), work=work, products=products
         )
-        runner._script.append(stage_block(number, self.record.title or name, to_json(self.calls), str(job.place.work)))
-        runner._write_script()
-        write_json(runner.folder.root / "context.json", context)
+        self.block = stage_block(number, self.record.title or name, to_json(self.calls), str(self.job.place.work))
+        runner._write_script(self.block)
+        write_json(runner.folder.root / "context.json", self.context)
         write_json(self.folder / "log.json", self.logs)
-        write_json(self.folder / "stage.json", self.record)
-        # From here on the stage is done, whatever happens to its page.
-        runner.context = context
-        self._render(job, answer.result)
-        self._write_timing(answer, time.monotonic() - begin)
-        runner._write_site(live=True)
-        outcome = StageOutcome(
+        self.outcome = StageOutcome(
             number=number, name=name, title=self.record.title, status="ok", score=self.record.score,
-            scores=tuple(scores), result=result, seconds=time.monotonic() - begin,
+            scores=tuple(scores), result=result, seconds=time.monotonic() - self._begin,
         )  # fmt: skip
-        runner._emit(
-            "stage_finished", number, name, status="ok", score=outcome.score, seconds=outcome.seconds,
-            title=outcome.title, worst=_worst_message(scores),
+        write_json(self.folder / "stage.json", self.record)
+
+    def skip(self) -> None:
+        """Write down that the stage's condition does not hold."""
+        work, products = self.runner.folder.listing()
+        self.record = attrs.evolve(
+            self.record, status="skipped", ended=datetime.now(UTC), work=work, products=products
+        )
+        self.outcome = StageOutcome(
+            number=self.record.number, name=self.record.name, title=self.record.title, status="skipped"
+        )
+        reason = LogRecord(level="info", message=f"Skipped: not '{self.step.when}'.")
+        write_json(self.folder / "log.json", [reason])
+        write_json(self.folder / "stage.json", self.record)
+        self.runner._emit(
+            "stage_finished", self.record.number, self.record.name, status="skipped", score=None,
+            title=self.record.title,
         )  # fmt: skip
-        return outcome
+
+    def show(self) -> None:
+        """Draw the page of the finished stage, and tell everybody."""
+        assert self.outcome is not None
+        try:
+            self._render(self.job, self.answer.result)
+            self._write_timing()
+            self.runner._write_site(live=True)
+        finally:
+            self.outcome = attrs.evolve(self.outcome, seconds=time.monotonic() - self._begin)
+            self.runner.outcomes[-1] = self.outcome
+            self.runner._emit(
+                "stage_finished", self.record.number, self.record.name, status="ok", score=self.outcome.score,
+                seconds=self.outcome.seconds, title=self.record.title, worst=_worst_message(list(self.outcome.scores)),
+            )  # fmt: skip
+
+    def is_written(self) -> bool:
+        """Whether the record on disk says that the stage is done."""
+        with contextlib.suppress(PlError):
+            record = self.runner.folder.read_stage(self.folder)
+            return self.outcome is not None and record is not None and record.done
+        return False
 
     def fail(self, status: str, sentence: str, detail: str) -> str:
         """Write down a stage without result; return the sentence that says so."""
         if self.open_call is not None:
             self.calls = [*self.calls, attrs.evolve(self.open_call, outcome="crashed", message=sentence)]
-        with contextlib.suppress(PlError):  # a full disk is reported by the sentence, not by another error
-            write_json(self.folder / "casa_calls.json", self.calls)
-            error = LogRecord(level="error", message=sentence, origin=self.record.name)
-            write_json(self.folder / "log.json", [*self.logs, error])
-            self.record = attrs.evolve(
-                self.record, status=status, ended=datetime.now(UTC),
-                error=StageError(sentence=sentence, detail=detail),
-            )  # fmt: skip
-            write_json(self.folder / "stage.json", self.record)
+        error = LogRecord(level="error", message=sentence, origin=self.record.name)
+        self.record = attrs.evolve(
+            self.record, status=status, ended=datetime.now(UTC), error=StageError(sentence=sentence, detail=detail)
+        )
+        for name, content in (
+            ("stage.json", self.record), ("log.json", [*self.logs, error]), ("casa_calls.json", self.calls),
+        ):  # fmt: skip
+            with contextlib.suppress(PlError):  # a full disk is reported by the sentence, not by another error
+                write_json(self.folder / name, content)
         self.runner._emit(
             "stage_failed", self.record.number, self.record.name, status=status, message=sentence, detail=detail
         )
@@ -352,16 +567,21 @@ class _Attempt:
     def _snapshot(self, cls: type[Stage[Any, Any]]) -> None:
         begin = time.monotonic()
         target = self.runner.folder.snapshots / f"{self.record.number:03d}"
-        remove(target)
-        (target / LOOSE).mkdir(parents=True)
+        snapshots.discard(target)
+        partial = target / f"{LOOSE}.partial"  # half a copy, left by a kill, must not be put back later
+        partial.mkdir(parents=True)
         for file in self.runner.folder.work.iterdir():
             if file.is_file() and not file.is_symlink() and file.stat().st_size < _LOOSE_LIMIT:
-                snapshots.clone(file, target / LOOSE / file.name)
+                snapshots.clone(file, partial / file.name)
+        partial.rename(target / LOOSE)
+        taken = []
         for ms in self.runner.context.measurement_sets if cls.mutates else ():
             source = str(self.runner._absolute(ms.path))
             self.runner._worker.call(
                 snapshots.take, source, str(target / ms.name), sorted(cls.mutates), str(self.folder / "casa.log")
             )
+            taken.append(ms.name)
+        self.record = attrs.evolve(self.record, snapshot=tuple(taken))
         self.timing["snapshot_seconds"] = time.monotonic() - begin
 
     def _ask(self, function: Any, *args: Any) -> StageAnswer:
@@ -427,9 +647,11 @@ class _Attempt:
         write_json(self.folder / "qa.json", {"scores": scores, "stage_score": combine(scores)})
         return scores
 
-    def _write_timing(self, answer: StageAnswer, seconds: float) -> None:
+    def _write_timing(self) -> None:
+        answer = self.answer
         self.timing |= {
-            "seconds": seconds, "run_seconds": answer.seconds, "peak_rss_mb": answer.peak_rss_mb,
+            "seconds": time.monotonic() - self._begin, "run_seconds": answer.seconds,
+            "peak_rss_mb": answer.peak_rss_mb,
             "casa_seconds": sum(c.seconds for c in answer.calls if c.kind == "task"),
             "calls": [{"task": c.task, "seconds": c.seconds, "outcome": c.outcome} for c in answer.calls],
         }  # fmt: skip
@@ -450,6 +672,14 @@ class _Attempt:
         write_json(self.folder / "log.json", self.logs)
         self.timing["render_seconds"] = time.monotonic() - begin
         self.open_call = None
+
+
+def _number_of(folder: Path) -> int:
+    return int(folder.name.partition("-")[0])
+
+
+def _mark_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.pl-run")
 
 
 def _check_needs(context: Context, record: RunRecord) -> None:

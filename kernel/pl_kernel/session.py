@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import attrs
 from . import conditions
 from .context import Context
 from .environment import machine, versions
-from .errors import InputError, StageFailed, UnknownName
+from .errors import InputError, JournalError, StageFailed, UnknownName
 from .events import Event, EventBus, EventFile, Listener
 from .journal import RunFolder, RunRecord, RunStep
 from .ms.importers import recognise, required_space
@@ -27,11 +28,12 @@ from .runner import Runner, StageOutcome
 
 @attrs.frozen(kw_only=True)
 class RunOutcome:
-    """How a run ended: ``status`` is done, failed or stopped (at a breakpoint or by hand)."""
+    """How a run ended: ``status`` is done, failed or stopped (at a breakpoint, or by hand: ``interrupted``)."""
 
     status: str
     stages: tuple[StageOutcome, ...] = ()
     message: str = ""
+    interrupted: bool = False
 
     @property
     def score(self) -> float | None:
@@ -86,10 +88,9 @@ class Session:
             name=folder.root.name, recipe=_recipe_facts(recipe), needs=recipe.needs.intents if recipe else (),
             data=tuple(str(p) for p in paths), created=datetime.now(UTC),
             pl=versions(plugins.versions()), environment=machine(), steps=steps,
-            options={"workers": int(workers)},
+            options={"workers": int(workers)}, token=uuid.uuid4().hex,
         )  # fmt: skip
-        if folder.exists:
-            folder.create(record)  # says how to continue it
+        folder.check_free()
         return cls._hold(folder, record, plugins, listeners, new=True)
 
     @classmethod
@@ -108,6 +109,9 @@ class Session:
         record = folder.read_run()
         if workers is not None:
             record = attrs.evolve(record, options={**record.options, "workers": int(workers)})
+        known = record.options.get("workers", 1)
+        if not isinstance(known, int) or known < 1:
+            raise JournalError(f"{folder.root / 'run.json'} is damaged: {known!r} is no number of workers.")
         return cls._hold(folder, record, plugins or installed(), listeners, new=False)
 
     @classmethod
@@ -119,10 +123,13 @@ class Session:
         try:
             if new:
                 folder.create(record)
+            else:
+                record = attrs.evolve(folder.read_run(), options=record.options)  # now that nobody else writes it
             session = cls(folder, record, plugins)
             for listener in listeners:
                 session.events.subscribe(listener)
-            session.events.subscribe(plugins.emit)
+            for observer in plugins.observers():
+                session.events.subscribe(observer)
             session.events.subscribe(EventFile(folder.root / "events.jsonl"))
             session._locks.append(lock)
             session._runner.restore()
@@ -168,17 +175,31 @@ class Session:
         user = {k: v for k, v in parameters.items() if v is not None}
         resolve(cls.inputs_class, {}, user, name)
         self._runner.add(RunStep(stage=name, user=user))
-        outcome = self._go(None)
-        if outcome.status == "failed":
+        try:
+            outcome = self._go(None)
+        except BaseException:
             self._runner.drop_last()
+            raise
+        if outcome.status != "done":
+            self._runner.drop_last()
+            if outcome.interrupted:
+                raise KeyboardInterrupt
             raise StageFailed(outcome.message)
         return outcome.stages[-1]
 
     def _go(self, stop_after: str | int | None) -> RunOutcome:
+        self._runner.check(stop_after)
         self.events.emit(Event(kind="run_started", data={"root": str(self.root), "steps": len(self._runner.steps)}))
-        status, message = self._runner.run(stop_after)
-        self._runner.finish(status)
-        outcome = RunOutcome(status=status, stages=self.stages, message=message)
+        try:
+            status, message = self._runner.run(stop_after)
+        except BaseException:
+            self._runner.finish("failed")
+            raise
+        interrupted, status = status == "interrupted", "stopped" if status == "interrupted" else status
+        unwritten = self._runner.finish(status)
+        if unwritten and status == "done":
+            status, message = "failed", unwritten
+        outcome = RunOutcome(status=status, stages=self.stages, message=message, interrupted=interrupted)
         self.events.emit(
             Event(kind="run_finished", data={"status": status, "message": message, "score": outcome.score})
         )

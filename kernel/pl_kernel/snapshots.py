@@ -23,8 +23,9 @@ import attrs
 
 from .casa import Casa, Recorder
 from .casa.adapter import remove
-from .errors import JournalError
-from .serialize import from_json, read_json, write_json
+from .errors import JournalError, PlError
+from .inside import inside
+from .serialize import read_json, write_json
 
 COLUMNS = {
     "flags": ("FLAG", "FLAG_ROW", "FLAG_CATEGORY"),
@@ -86,31 +87,72 @@ def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
     return sum(sizes[name] for name in copied)
 
 
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return what a snapshot holds; None when its stage was killed while it was taken: nothing was altered yet.
+
+    Raises
+    ------
+    JournalError : the manifest is damaged, or names files outside the measurement set.
+    """
+    if not (folder / "manifest.json").is_file():
+        return None
+    try:
+        manifest = read_json(folder / "manifest.json", Manifest)
+    except PlError as error:
+        raise JournalError(f"The snapshot {folder} is damaged: {error.sentence}") from None
+    for name in (*manifest.files, *manifest.copied):
+        inside(folder / "files", name, "file of a measurement set")
+    return manifest
+
+
+def check(folder: Path, path: Path, present: set[str]) -> set[str]:
+    """Return the files that ``undo`` would leave of a measurement set that consists of ``present``.
+
+    Raises
+    ------
+    JournalError : the snapshot is damaged, or relies on a file that is not there.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return present
+    for name in manifest.copied:
+        if not (folder / "files" / name).is_file():
+            raise JournalError(f"{path} cannot be restored: its snapshot {folder} lacks {name}.")
+    for name in manifest.files:
+        if name not in manifest.copied and name not in present:
+            raise JournalError(f"{path} cannot be restored: its file {name} is missing.")
+    return set(manifest.files)
+
+
+def files_of(path: Path) -> set[str]:
+    """Return the relative names of all files of a measurement set."""
+    return {file.relative_to(path).as_posix() for file in _walk(path)}
+
+
 def undo(folder: Path, path: Path) -> None:
     """Make the measurement set ``path`` what it was when the snapshot ``folder`` was taken.
 
     Raises
     ------
-    JournalError : a file that the snapshot relies on has vanished from the measurement set.
+    JournalError : the snapshot is damaged, or a file that it relies on has vanished from the measurement set.
     """
-    if not (folder / "manifest.json").is_file():
-        return  # killed while the snapshot was taken: nothing had been altered yet
-    manifest = from_json(read_json(folder / "manifest.json"), Manifest)
-    copied = {name for name in manifest.copied if _inside(name)}
-    for name in manifest.files:
-        if name not in copied and not (path / name).is_file():
-            raise JournalError(f"{path} cannot be restored: its file {name} is missing.")
-    if path.is_dir():
-        for file in list(_walk(path)):
-            if file.relative_to(path).as_posix() not in manifest.files:
-                file.unlink()
-    for name in copied:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return
+    check(folder, path, files_of(path))
+    for name in manifest.copied:
+        inside(path, name, "file of a measurement set")
+    for file in list(_walk(path)):
+        if file.relative_to(path).as_posix() not in manifest.files:
+            file.unlink()
+    for name in manifest.copied:
         place = path / name
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(place.name + ".restored")
         clone(folder / "files" / name, temporary)
         temporary.replace(place)
-    for inner in sorted((p for p in path.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+    inner_folders = [p for p in path.rglob("*") if p.is_dir() and not p.is_symlink()]
+    for inner in sorted(inner_folders, key=lambda p: -len(p.parts)):
         if not any(inner.iterdir()):
             inner.rmdir()
     versions = _flag_versions(path)
@@ -119,6 +161,16 @@ def undo(folder: Path, path: Path) -> None:
             remove(entry)
     if versions.is_dir() and (folder / _VERSION_LIST).is_file():
         clone(folder / _VERSION_LIST, versions / _VERSION_LIST)
+
+
+def discard(folder: Path) -> None:
+    """Remove a snapshot in one step: half of one, left by a kill, must never be taken for a whole one."""
+    if not os.path.lexists(folder):
+        return
+    doomed = folder.with_name(f".{folder.name}.old")
+    remove(doomed)
+    folder.rename(doomed)
+    remove(doomed)
 
 
 def copy_measurement_set(source: Path, target: Path, shared: Iterable[str] = ()) -> None:
@@ -163,11 +215,6 @@ def _walk(top: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(top):
         for name in sorted(names):
             yield Path(folder) / name
-
-
-def _inside(name: str) -> bool:
-    parts = Path(name).parts
-    return bool(parts) and not Path(name).is_absolute() and ".." not in parts
 
 
 def _files_that_stay(source: Path, altered: set[str], logfile: str) -> set[str]:

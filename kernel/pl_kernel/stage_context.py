@@ -6,6 +6,7 @@ Everything here lives in a worker process.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from .compute import serve
 from .compute.pool import Pool
 from .context import Context
 from .errors import InputError, PlError, UnknownName
+from .journal import busy
 from .ms.datatypes import DataType, of_first_type
 from .ms.importers import Importer, Recognised, recognise
 from .ms.model import MeasurementSet
@@ -29,6 +31,9 @@ from .stage import ItemFailure
 
 if TYPE_CHECKING:
     from .compute.dask import DaskPool
+
+
+_LONGEST_NAME = 180
 
 
 @attrs.frozen
@@ -100,7 +105,13 @@ class ItemContext:
         stem = ms if isinstance(ms, str) else ms.name
         stem = stem[:-3] if stem.endswith(".ms") else stem
         pieces = [stem, self.stage_name, f"s{self.stage_number}", *(str(p) for p in parts if str(p)), ext]
-        return ".".join(clean_file_name(piece) for piece in pieces if piece)
+        name = ".".join(clean_file_name(piece) for piece in pieces if piece)
+        if len(name) <= _LONGEST_NAME:
+            return name
+        # CASA appends to names (.image.pbcor.tt0), and file systems end at 255 bytes.
+        digest = hashlib.sha256("\0".join(pieces).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        ending = f".s{self.stage_number}.{digest}.{clean_file_name(ext)}" if ext else f".s{self.stage_number}.{digest}"
+        return name[: _LONGEST_NAME - len(ending)].rstrip(".") + ending
 
     @contextlib.contextmanager
     def flags_restored(self, ms: MeasurementSet | str) -> Iterator[None]:
@@ -235,6 +246,8 @@ class StageContext(ItemContext):
         Serial, or side by side in worker processes when the run has several; the numbers are the same.  ``function``
         is defined at module level.  ``on_error="collect"`` puts an ItemFailure in the place of an answer that failed.
         """
+        if on_error not in ("raise", "collect"):
+            raise ValueError(f"ctx.map takes on_error='raise' or 'collect', not {on_error!r}")
         todo = list(items)
         answers: list[Any] = []
         if (self.workers > 1 or self.scheduler) and len(todo) > 1:
@@ -297,12 +310,13 @@ def run_item(
     os.chdir(place.work)
     recorder = Recorder()
     ctx = ItemContext(place, recorder, logfile)
-    try:
-        answer = function(ctx, item, *args)
-    except PlError as error:
-        answer = error
-    except Exception as error:
-        answer = PlError(f"{type(error).__name__}: {error}")
+    with busy(place.stage_dir.parent.parent):
+        try:
+            answer = function(ctx, item, *args)
+        except PlError as error:
+            answer = error
+        except Exception as error:
+            answer = PlError(f"{type(error).__name__}: {error}")
     return answer, recorder.calls, recorder.logs
 
 

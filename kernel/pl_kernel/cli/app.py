@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
@@ -112,6 +113,8 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with an exit code."""
+    with contextlib.suppress(AttributeError):  # names that are no UTF-8 are shown as they can be
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(call(list(sys.argv[1:] if arguments is None else arguments)))
 
 

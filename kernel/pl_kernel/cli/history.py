@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -29,7 +30,7 @@ def status(root: Path, as_json: bool) -> int:
     """Tell how far the run in folder RUN (default: here) is, and how good."""
     folder, record = _open(root)
     stages = list(_stages(folder))
-    running = _is_held(folder)
+    running = folder.is_held()
     state = record.status if record.status != "running" or running else "interrupted"
     scores = [s.score for s in stages if s.score is not None]
     total = sum(1 for s in record.steps if s.stage != "breakpoint")
@@ -66,7 +67,8 @@ def status(root: Path, as_json: bool) -> int:
 @debug_option
 def log(root: Path, stage: str | None, level: str, casa: bool, as_json: bool) -> int:
     """Show what the stages of a run had to say; STAGE (name or number) limits it to one."""
-    from ..serialize import read_json
+    from ..casa.records import LogRecord
+    from ..serialize import read_json, to_json
 
     folder, _ = _open(root)
     chosen = [(p, s) for p, s in _stage_folders(folder) if stage is None or stage in (s.name, str(s.number))]
@@ -79,16 +81,17 @@ def log(root: Path, stage: str | None, level: str, casa: bool, as_json: bool) ->
         return OK
     entries = []
     for path, record in chosen:
-        for entry in read_json(path / "log.json") if (path / "log.json").is_file() else []:
-            if LEVELS.index(entry["level"]) >= LEVELS.index(level):
-                entries.append({"stage": record.number, "name": record.name, **entry})
+        file = path / "log.json"
+        for said in read_json(file, tuple[LogRecord, ...]) if file.is_file() else ():
+            if said.level not in LEVELS or LEVELS.index(said.level) >= LEVELS.index(level):
+                entries.append({"stage": record.number, "name": record.name, **to_json(said)})
     if as_json:
         output.write_json(entries)
         return OK
     colours = {"error": "red", "warning": "yellow", "attention": "cyan"}
     for entry in entries:
-        said = click.style(f"{entry['level']:<9}", fg=colours.get(entry["level"]))
-        click.echo(f"{entry['stage']:>3} {entry['name']:<24} {said} {entry['message']}")
+        word = click.style(f"{entry['level']:<9}", fg=colours.get(entry["level"]))
+        click.echo(f"{entry['stage']:>3} {entry['name']:<24} {word} {entry['message']}")
     return OK
 
 
@@ -108,8 +111,9 @@ def history(root: Path, as_json: bool) -> int:
         data = event["data"]
         number = f"{event['stage_number']:>3} {event['stage']}" if event["stage_number"] else ""
         said = data.get("message") or data.get("status") or ""
-        if event["kind"] == "stage_finished" and data.get("score") is not None:
-            said = f"score {data['score']:.2f}, {data.get('seconds', 0):.1f} s"
+        score, seconds = data.get("score"), data.get("seconds", 0)
+        if event["kind"] == "stage_finished" and all(isinstance(n, (int, float)) for n in (score, seconds)):
+            said = f"score {score:.2f}, {seconds:.1f} s"
         click.echo(f"{when}  {event['kind'].replace('_', ' '):<15} {number:<30} {said}".rstrip())
     return OK
 
@@ -174,19 +178,11 @@ def _stages(folder: RunFolder) -> Iterator[StageRecord]:
         yield record
 
 
-def _is_held(folder: RunFolder) -> bool:
-    from ..errors import RunLocked
-
-    try:
-        with folder.locked():
-            return False
-    except RunLocked:
-        return True
-    except OSError:  # somebody else's run, which cannot be locked by us
-        return False
-
-
 def _events(folder: RunFolder) -> list[dict[str, Any]]:
+    from ..errors import PlError
+    from ..events import Event
+    from ..serialize import from_json, to_json
+
     path = folder.root / "events.jsonl"
     if not path.is_file():
         return []
@@ -196,8 +192,8 @@ def _events(folder: RunFolder) -> list[dict[str, Any]]:
             event = json.loads(line)
         except json.JSONDecodeError:  # the line that was being written when the process was killed
             continue
-        if isinstance(event, dict) and {"kind", "time", "data", "stage", "stage_number"} <= set(event):
-            events.append(event)
+        with contextlib.suppress(PlError):  # a line that is no event says nothing about the others
+            events.append(to_json(from_json(event, Event)))
     return events
 
 

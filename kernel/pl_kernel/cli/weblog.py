@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError, PlError
+from ..inside import refuse_links
 from .app import OK, debug_option
 
 
@@ -43,6 +44,7 @@ def find_weblog(root: Path, rebuild: bool = False) -> Path:
             runs = sorted(path.parent.name for path in root.glob("*/run.json"))
             hint = f" Runs in it: {', '.join(runs[:5])}." if runs else ""
         raise InputError(f"There is no run in {root}.{hint}")
+    refuse_links(root)
     index = root / "weblog" / "index.html"
     if rebuild or not index.is_file():
         from ..weblog.site import write_site
