@@ -7,6 +7,7 @@ CASA kills it, the Dask worker lives on.  Workers need the run's file system and
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ class DaskPool:
         """Like ``Pool.map``: answers in the order of the items, an exception in the place of an answer that failed."""
         from dask.distributed import as_completed
 
+        # Dask gives the answer of a known key without running anything: no key may ever come twice.
+        batch = uuid.uuid4().hex
         futures = [
-            self._client.submit(run_in_child, function, item, name, pure=False, key=f"pl-{id(items)}-{index}-{name}")
+            self._client.submit(run_in_child, function, item, name, pure=False, key=f"pl-{batch}-{index}-{name}")
             for index, (item, name) in enumerate(zip(items, names, strict=True))
         ]
         for count, _ in enumerate(as_completed(futures), 1):  # type: ignore[no-untyped-call]

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
-from ..errors import WorkerDied
+from ..errors import StageFailed, WorkerDied
 
 _GRACE_SECONDS = 5.0
 
@@ -81,18 +82,21 @@ class Worker:
             self._connection.send(("call", function, args))
             while True:
                 kind, content = self._connection.recv()
-                if kind == "message":
-                    if on_message is not None:
-                        on_message(content)
-                elif kind == "answer":
-                    return content
-                else:
-                    raise content
-        except (EOFError, ConnectionError, BrokenPipeError):
+                if kind != "message":
+                    break
+                if on_message is not None:
+                    on_message(content)
+        except (EOFError, ConnectionError):
             raise WorkerDied(f"The worker process {self._epitaph()}.") from None
-        except KeyboardInterrupt:
+        except (PicklingError, AttributeError, TypeError) as error:
             self.stop(now=True)
+            raise StageFailed(f"What was sent to or from a worker process cannot travel: {error}.") from error
+        except BaseException:
+            self.stop(now=True)  # its answer is still to come, and must not be taken for that of the next call
             raise
+        if kind == "answer":
+            return content
+        raise content
 
     def _epitaph(self) -> str:
         process, self._process = self._process, None
