@@ -102,8 +102,8 @@ def param(
 
 
 def as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Converter of fields that are tuples inside and may be given as any iterable."""
-    return tuple(values)
+    """Converter of fields that are tuples inside and may be given as any iterable; a text is one value."""
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field))

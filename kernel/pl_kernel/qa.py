@@ -155,6 +155,8 @@ def score_result(
 
     A scorer that raises costs nothing but itself: it leaves one score of 0 that names it.
     """
+    from .serialize import to_json  # brings numpy along, which listings can do without
+
     scores: list[QAScore] = []
     for function in scorers:
         origin = f"{function.__module__}.{getattr(function, '__qualname__', function)}"
@@ -163,7 +165,9 @@ def score_result(
             wants_context = len(inspect.signature(function).parameters) >= 2
             answer = function(result, context) if wants_context else function(result)
             given = [] if answer is None else [answer] if isinstance(answer, QAScore) else list(answer)
-            scores += [attrs.evolve(s, origin=s.origin or origin, topic=s.topic or topic) for s in given]
+            known = [attrs.evolve(s, origin=s.origin or origin, topic=s.topic or topic) for s in given]
+            to_json(known)  # what cannot be written down is the scorer's fault, not the stage's
+            scores += known
         except Exception as error:
             scores.append(
                 QAScore(
