@@ -60,12 +60,23 @@ def stage_block(number: int, title: str, calls: Iterable[Mapping[str, Any]], wor
     """Return the lines of one stage; calls that failed are there as comments."""
     lines = [f"\n# ---- stage {number}: {' '.join(title.split())} ----"]
     for call in calls:
+        if not _is_call(call):
+            lines.append(f"# not written, it is no call of CASA: {call['task']!r}")
+            continue
         text = _file_call(call, work) if call["kind"] == "file" else _task_call(call, work)
         if call["outcome"] != "ok":
             reason = " ".join(str(call.get("message", "")).split())
-            text = f"# {call['outcome']}: {reason}\n" + "\n".join(f"# {line}" for line in text.splitlines())
+            outcome = " ".join(call["outcome"].split())
+            text = f"# {outcome}: {reason}\n" + "\n".join(f"# {line}" for line in text.splitlines())
         lines.append(text)
     return "\n".join(lines) + "\n"
+
+
+def _is_call(call: Mapping[str, Any]) -> bool:
+    """Whether a record holds nothing but names and values: it may come out of anybody's run folder."""
+    if call["kind"] == "file":
+        return call["task"] in _FILE_OPERATIONS and isinstance(call["args"].get("paths"), list)
+    return all(str(name).isidentifier() for name in (call["task"], *call["args"]))
 
 
 def _task_call(call: Mapping[str, Any], work: str) -> str:

@@ -11,9 +11,11 @@ import attrs
 
 from ..casa import Casa, Recorder
 from ..compute import Worker
-from ..errors import PlError
-from ..journal import RunFolder, StageRecord
-from ..serialize import read_json
+from ..context import Context
+from ..inside import inside
+from ..journal import RunFolder, StageRecord, read_object
+from ..qa import QAScore
+from ..serialize import from_json, read_json
 
 CATEGORIES = ("inputs", "scores", "results", "flags", "images", "timing")
 _LEAVES = 4000  # numbers of one stage's result that are looked at; tables of solutions are compared by their caltables
@@ -73,9 +75,8 @@ class _Side:
             stages[record.name if count == 0 else f"{record.name}#{count + 1}"] = (path, record)
         return cls(folder, stages)
 
-    def json(self, key: str, name: str) -> Any:
-        path = self.stages[key][0] / name
-        return read_json(path) if path.is_file() else {}
+    def json(self, key: str, name: str) -> dict[str, Any]:
+        return read_object(self.stages[key][0] / name)
 
 
 def compare(first: Path, second: Path, *, data: bool = True) -> Comparison:
@@ -124,29 +125,31 @@ def compare(first: Path, second: Path, *, data: bool = True) -> Comparison:
 def _inputs(a: _Side, b: _Side, key: str) -> Iterator[Difference]:
     one, two = a.json(key, "inputs.json"), b.json(key, "inputs.json")
     for name in sorted({*one, *two}):
-        x, y = (side.get(name, {}).get("value") for side in (one, two))
+        (x, _), (y, origin) = (_value_of(side.get(name)) for side in (one, two))
         yield Difference(
-            category="inputs", where=key, what=name, first=x, second=y, size=0.0 if x == y else 1.0,
-            note=str(two.get(name, {}).get("origin", "")),
-        )  # fmt: skip
+            category="inputs", where=key, what=name, first=x, second=y, size=0.0 if x == y else 1.0, note=origin
+        )
+
+
+def _value_of(item: Any) -> tuple[Any, str]:
+    return (item.get("value"), str(item.get("origin", ""))) if isinstance(item, dict) else (item, "")
 
 
 def _scores(a: _Side, b: _Side, key: str) -> Iterator[Difference]:
-    def by_metric(side: _Side) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for score in side.json(key, "qa.json").get("scores", []):
-            applies = ", ".join(f"{k} {','.join(v)}" for k, v in sorted(score.get("applies_to", {}).items()) if v)
-            found[f"{score['metric']} ({applies})" if applies else score["metric"]] = score
+    def by_metric(side: _Side) -> dict[str, QAScore]:
+        found: dict[str, QAScore] = {}
+        for score in from_json(side.json(key, "qa.json").get("scores", []), tuple[QAScore, ...]):
+            selected = attrs.asdict(score.applies_to)
+            applies = ", ".join(f"{k} {','.join(v)}" for k, v in sorted(selected.items()) if v)
+            found[f"{score.metric} ({applies})" if applies else score.metric] = score
         return found
 
     one, two = by_metric(a), by_metric(b)
     for name in sorted({*one, *two}):
-        x, y = (side.get(name, {}).get("score") for side in (one, two))
+        x, y = (side[name].score if name in side else None for side in (one, two))
         size = abs(x - y) if x is not None and y is not None else 0.0 if x is y else 1.0
-        yield Difference(
-            category="scores", where=key, what=name, first=x, second=y, size=size,
-            note=str((two.get(name) or one.get(name) or {}).get("long", "")),
-        )  # fmt: skip
+        note = (two.get(name) or one[name]).long
+        yield Difference(category="scores", where=key, what=name, first=x, second=y, size=size, note=note)
 
 
 def _results(a: _Side, b: _Side, key: str) -> Iterator[Difference]:
@@ -156,8 +159,8 @@ def _results(a: _Side, b: _Side, key: str) -> Iterator[Difference]:
         yield Difference(category="results", where=key, what=name, first=x, second=y, size=_change(x, y))
 
 
-def _without_effects(result: Any) -> Any:
-    return {k: v for k, v in result.items() if k not in ("effects", "notes")} if isinstance(result, dict) else result
+def _without_effects(result: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in result.items() if k not in ("effects", "notes")}
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -186,7 +189,7 @@ def _change(x: Any, y: Any) -> float:
 
 
 def _timing(a: _Side, b: _Side, key: str) -> Iterator[Difference]:
-    x, y = (float(side.json(key, "timing.json").get("seconds", 0.0)) for side in (a, b))
+    x, y = (from_json(side.json(key, "timing.json").get("seconds", 0.0), float) for side in (a, b))
     size = abs(x - y)
     yield Difference(category="timing", where=key, what="seconds", first=round(x, 2), second=round(y, 2), size=size)
 
@@ -211,11 +214,15 @@ def _flag_fractions(root: Path) -> dict[str, float]:
 
     casa = Casa(Recorder(), "/dev/null")
     found: dict[str, float] = {}
-    for ms in _json_list(root / "context.json", "measurement_sets"):
-        path = root / "work" / ms["path"]
+    folder = RunFolder(root)
+    given = folder.read_run().data
+    for ms in _context(folder).measurement_sets:
+        path = folder.work / ms.path
+        if str(path) not in given:  # used in place; it is only looked at
+            inside(folder.work, ms.path, "measurement set")
         if not path.is_dir():
             continue
-        names = {a["id"]: a["name"] for a in ms["array"]["antennas"]}
+        names = {a.id: a.name for a in ms.antennas}
         flagged: dict[int, int] = dict.fromkeys(names, 0)
         total: dict[int, int] = dict.fromkeys(names, 0)
         everything = np.zeros(2, dtype=np.int64)
@@ -229,9 +236,9 @@ def _flag_fractions(root: Path) -> dict[str, float]:
                     rows = chunk[column] == antenna
                     flagged[int(antenna)] = flagged.get(int(antenna), 0) + int(per_row[rows].sum())
                     total[int(antenna)] = total.get(int(antenna), 0) + int(rows.sum()) * size
-        found[f"{ms['name']}\0all data"] = float(everything[0] / max(everything[1], 1))
+        found[f"{ms.name}\0all data"] = float(everything[0] / max(everything[1], 1))
         for antenna, name in names.items():
-            found[f"{ms['name']}\0antenna {name}"] = flagged[antenna] / max(total[antenna], 1)
+            found[f"{ms.name}\0antenna {name}"] = flagged[antenna] / max(total[antenna], 1)
     return found
 
 
@@ -269,10 +276,11 @@ def _images(first: str, second: str) -> list[Difference]:
 
 def _image_paths(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for image in _json_list(root / "context.json", "images"):
-        spws = ",".join(map(str, image["spws"]))
-        key = f"{image['field']} {image['intent']} spw {spws} {image['specmode']} {image['stokes']} {image['kind']}"
-        path = root / "work" / image["name"]
+    folder = RunFolder(root)
+    for image in _context(folder).images:
+        spws = ",".join(map(str, image.spws))
+        key = f"{image.field} {image.intent} spw {spws} {image.specmode} {image.stokes} {image.kind}"
+        path = inside(folder.work, image.name, "image")
         if path.is_dir():
             found[key] = path
     return found
@@ -308,10 +316,6 @@ def _image_difference(name: str, one: Path, two: Path) -> Difference:
     )  # fmt: skip
 
 
-def _json_list(path: Path, key: str) -> list[dict[str, Any]]:
-    try:
-        content = read_json(path)
-    except PlError:
-        return []
-    items = content.get(key, []) if isinstance(content, dict) else []
-    return [item for item in items if isinstance(item, dict)]
+def _context(folder: RunFolder) -> Context:
+    path = folder.root / "context.json"
+    return read_json(path, Context) if path.is_file() else Context(run_name="", root=folder.root)

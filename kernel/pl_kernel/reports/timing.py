@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
-from ..journal import RunFolder
-from ..serialize import read_json
+from ..journal import RunFolder, read_object
+from ..serialize import from_json
 
 STAGE_COLUMNS = ("stage", "name", "total", "casa", "own", "score", "snapshot", "render", "peak_rss_mb")
 
@@ -39,6 +39,12 @@ class TaskTime:
     task: str
     calls: int
     seconds: float
+
+
+@attrs.frozen
+class _Call:
+    task: str
+    seconds: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +82,8 @@ def timing(root: Path | str) -> RunTime:
         record = folder.read_stage(path)
         if record is None or not (path / "timing.json").is_file():
             continue
-        content = read_json(path / "timing.json")
+        content = read_object(path / "timing.json")
+        calls = from_json(content.get("calls", []), tuple[_Call, ...])
         got = {k: float(v) for k, v in content.items() if isinstance(v, (int, float))}
         casa = got.get("casa_seconds", 0.0)
         stages.append(
@@ -88,8 +95,8 @@ def timing(root: Path | str) -> RunTime:
             )
         )  # fmt: skip
         by_task: dict[str, list[float]] = {}
-        for call in content.get("calls", []):
-            by_task.setdefault(str(call.get("task")), []).append(float(call.get("seconds", 0.0)))
+        for call in calls:
+            by_task.setdefault(call.task, []).append(call.seconds)
         tasks += [
             TaskTime(number=record.number, stage=record.name, task=task, calls=len(spent), seconds=sum(spent))
             for task, spent in sorted(by_task.items(), key=lambda item: -sum(item[1]))
