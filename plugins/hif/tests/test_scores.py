@@ -160,7 +160,7 @@ def test_continuum_scores() -> None:
 
 
 def test_subtraction_scores() -> None:
-    part = Subtraction(vis="a", outputvis="b", field="t", spw=0, channels="", order=1, reason="")
+    part = Subtraction(vis="a", outputvis="b", field="t", field_id=0, spw=0, channels="", order=1, reason="")
     assert img.continuum_subtracted(UvcontsubResult(subtractions=(part,), outputs={"a": "b"})).score == 1.0
     assert img.continuum_subtracted(UvcontsubResult(subtractions=(), outputs={})).score == 0.0
 

@@ -37,6 +37,7 @@ class Subtraction:
     vis: str
     outputvis: str
     field: str
+    field_id: int
     spw: int
     channels: str
     order: int
@@ -83,8 +84,8 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
             column = "corrected" if ms.column_of(datatype) == "CORRECTED_DATA" else "data"
             ctx.files.rmtree(output)
             ctx.casa.uvcontsub(
-                vis=ms.path, outputvis=output, field=",".join(dict.fromkeys(str(ms.field(p.field).id) for p in parts)),
-                spw=",".join(dict.fromkeys(str(p.spw) for p in parts)), datacolumn=column, fitspec=_fitspec(ms, parts),
+                vis=ms.path, outputvis=output, field=",".join(dict.fromkeys(str(p.field_id) for p in parts)),
+                spw=",".join(dict.fromkeys(str(p.spw) for p in parts)), datacolumn=column, fitspec=_fitspec(parts),
             )  # fmt: skip
             if not Path(output).is_dir():
                 raise PlError(f"CASA wrote no continuum-subtracted data of {ms.name}; its log says why.")
@@ -126,16 +127,16 @@ def _fits(
             )  # fmt: skip
             parts.append(
                 Subtraction(
-                    vis=ms.name, outputvis="", field=field.name, spw=int(real),
+                    vis=ms.name, outputvis="", field=field.name, field_id=field.id, spw=int(real),
                     channels="" if record.all_continuum else channel_text(channels), order=order, reason=reason,
                 )
             )  # fmt: skip
     return parts
 
 
-def _fitspec(ms: MeasurementSet, parts: list[Subtraction]) -> dict[str, dict[str, dict[str, object]]]:
+def _fitspec(parts: list[Subtraction]) -> dict[str, dict[str, dict[str, object]]]:
     """CASA's nested form: field id → spw → channels and order."""
     spec: dict[str, dict[str, dict[str, object]]] = {}
     for p in parts:
-        spec.setdefault(str(ms.field(p.field).id), {})[str(p.spw)] = {"chan": p.channels, "fitorder": p.order}
+        spec.setdefault(str(p.field_id), {})[str(p.spw)] = {"chan": p.channels, "fitorder": p.order}
     return spec
