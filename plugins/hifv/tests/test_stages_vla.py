@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from pl_hifv.stages import flagdata, priorcals
 from pl_hifv.stages.flagdata import MsFlags
 from pl_kernel import PlError
