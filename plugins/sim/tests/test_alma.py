@@ -292,13 +292,36 @@ def syscal(vis: Path) -> dict[str, np.ndarray]:
 
 
 # ---- CASA alone
-def reduced(simulated: Callable[..., Path], name: str, kind: str) -> dict[str, Any]:
-    vis = simulated(name)
+@pytest.mark.casa
+def test_polarization_is_that_of_casas_own_parallactic_angle(tmp_path: Path) -> None:
+    """Raw correlations over the injected gains, turned by applycal(parang=True): XX, XY, YX, YY = I + Q, U, U, I -
+    Q."""
+    import attrs
+
+    from pl_sim.engine import simulate
+    from pl_sim.presets import get_preset
+
+    observation = get_preset("alma-b3-pol").observations("tiny")[0]
+    still = attrs.evolve(observation.instrument, fluctuation_mm=0.0, leakage=0.0)
+    vis = simulate(attrs.evolve(observation, instrument=still), tmp_path / "pol.ms")
+    found = run_raw("raw_polarization.py", vis)
+    for name in ("J1924-2914", "SimDisk"):
+        component = observation.source(name).components[0]
+        for spw in ("1", "3"):
+            nu = observation.spws[int(spw)].centre_hz
+            total, linear = float(component.flux(nu)), complex(component.linear_polarization(nu))
+            expected = [total + linear.real, linear.imag, linear.imag, total - linear.real]
+            got = np.array(found[name][spw])
+            np.testing.assert_allclose(got[:, 0], expected, rtol=0.005, atol=0.004)  # noise of a mean: 0.0011 Jy
+            np.testing.assert_allclose(got[:, 1], 0.0, atol=0.004)
+
+
+def run_raw(script: str, vis: Path, *arguments: str) -> dict[str, Any]:
+    """Run a reduction in a process of its own and read what it found."""
     result = vis.parent / "result.json"
-    command = [sys.executable, str(HERE / "raw_alma.py"), str(vis), str(result), kind]
-    run = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
+    command = [sys.executable, str(HERE / script), str(vis), str(result), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     found: dict[str, Any] = json.loads(result.read_text())
     return found
@@ -310,7 +333,7 @@ def reduced(simulated: Callable[..., Path], name: str, kind: str) -> dict[str, A
     ("name", "kind"), [("alma-b6", "mfs"), ("alma-b3", "mtmfs"), ("alma-b3-mosaic", "mosaic"), ("alma-7m-b6", "mfs")]
 )
 def test_casa_alone_recovers_the_truth(simulated: Callable[..., Path], name: str, kind: str) -> None:
-    found = reduced(simulated, name, kind)
+    found = run_raw("raw_alma.py", simulated(name), kind)
     assert found["tsys_worst"] < 0.01
     if name != "alma-7m-b6":  # no radiometers
         assert found["wvr_removed"] > 0.8

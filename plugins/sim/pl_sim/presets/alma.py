@@ -532,13 +532,16 @@ def polarization(scale: str) -> Observation:
     schedule = Schedule(plan, tsys, tsys, INTEGRATION_S)
     schedule.atmosphere("J1924-2914")
     schedule.observe(("J1924-2914",), plan.bandpass, BANDPASS)
-    for _ in range(plan.cycles):
+    for cycle in range(plan.cycles):
+        if cycle:
+            schedule.atmosphere("J1924-2914")
         schedule.observe(("J1924-2914",), plan.phase + 1, POLARIZATION, gap_s=900.0)
         schedule.atmosphere("J1832-2039")
         schedule.observe(("J1832-2039",), plan.phase, PHASE)
         schedule.atmosphere("SimDisk")
         schedule.observe(("SimDisk",), plan.target, TARGET)
         schedule.observe(("J1832-2039",), plan.phase, PHASE, gap_s=900.0)
+    schedule.atmosphere("J1924-2914")
     schedule.observe(("J1924-2914",), plan.phase + 1, POLARIZATION)
     project = Project(
         configuration="C-3",
