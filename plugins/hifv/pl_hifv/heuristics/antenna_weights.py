@@ -40,7 +40,8 @@ def antenna_weights(weights: np.ndarray, iterations: int = 60) -> np.ndarray:
     """Antenna weights g with w_ij ≈ g_i·g_j, least squares of the logarithms.
 
     weights : (…, antennas, antennas), symmetric; NaN or not positive where there is no baseline.
-    Returns (…, antennas), NaN for antennas without a baseline. With a single baseline both antennas share its root.
+    Returns (…, antennas), NaN for antennas without a baseline. Baselines without a triangle leave a factor free,
+    which is shared evenly.
 
     The normal equations, Σ_j (log w_ij − a_i − a_j) = 0, are solved by damped iteration, which converges for any set
     of baselines. The reference pipeline gets the same from a gain solve on a copy of the data.

@@ -55,6 +55,10 @@ def _fractions(before: tuple[float, float], after: tuple[float, float]) -> tuple
     return one, two, two - one
 
 
+WHISKERS = 3.944
+"""Reach of whiskers beyond the box in its lengths: 6 σ of Gaussian noise (reference pipeline, 2026)."""
+
+
 @attrs.frozen(kw_only=True)
 class BoxPlot:
     """Boxes of one band by antenna, window or scan."""
@@ -70,7 +74,10 @@ class BoxPlot:
 def statwt_page(page: Page, ctx: Any, result: StatwtResult) -> None:
     """Boxes of antenna weights by antenna, window and scan, as plots and tables."""
     page.section("Antenna weights", anchor="weights")
-    page.text("Weights of baselines are split into antennas, w = g₁·g₂; boxes span quartiles, whiskers the extremes.")
+    page.text(
+        "Weights of baselines are split into antennas, w = g₁·g₂; boxes span the quartiles, whiskers reach 6 σ; the"
+        " extremes are in the tables."
+    )
     page.table(
         ["Measurement set", "Band", "Mean before", "Mean after", "Variance after"],
         [[b.vis, b.band, a.mean, b.mean, b.variance] for a, b in zip(result.before, result.after, strict=True)],
@@ -124,9 +131,12 @@ def draw_boxes(ctx_item: Any, item: BoxPlot, path: Path) -> None:
     from pl_kernel.weblog import plots
 
     stats = [
-        {"whislo": b.low, "q1": b.q1, "med": b.median, "q3": b.q3, "whishi": b.high, "label": b.name}
+        {
+            "whislo": max(b.low, b.q1 - WHISKERS * (b.q3 - b.q1)), "q1": b.q1, "med": b.median, "q3": b.q3,
+            "whishi": min(b.high, b.q3 + WHISKERS * (b.q3 - b.q1)), "label": b.name,
+        }
         for b in item.boxes
-    ]
+    ]  # fmt: skip
     with plots.figure(path, min(12.0, max(5.0, 0.22 * len(stats) + 1.8)), 3.6, (0.8, 0.2, 0.75, 0.4)) as fig:
         ax = fig.subplots()
         ax.bxp(stats, showfliers=False)

@@ -122,11 +122,13 @@ def draw_map(ctx_item: Any, item: MapPlot, path: Path) -> None:
     )  # fmt: skip
 
 
-def draw_spectra(ctx_item: Any, item: SpectrumPlot, path: Path) -> None:
+def draw_spectra(ctx_item: Any, item: SpectrumPlot, path: Path) -> bool | None:
     """Draw the largest and the mean amplitude against frequency: before above, after below, the same scale."""
     from pl_kernel.weblog import plots
 
-    with plots.figure(path, 7.2, 4.8) as fig:
+    if not any(np.isfinite(np.asarray(s.peak)).any() for s in item.before):
+        return False
+    with plots.figure(path, 7.2, 4.8, (0.82, 1.25, 0.55, 0.4)) as fig:
         axes = fig.subplots(2, 1, sharex=True, sharey=True)
         for ax, spectra, title in ((axes[0], item.before, "before"), (axes[1], item.after, "after")):
             for colour, s in zip(plots.PALETTE, spectra, strict=False):
@@ -139,6 +141,7 @@ def draw_spectra(ctx_item: Any, item: SpectrumPlot, path: Path) -> None:
         good = values[np.isfinite(values)]
         if good.size and good.min() > 0 and good.max() > 20 * np.median(good):
             axes[0].set_yscale("log")  # interference would press everything else onto the axis
-        axes[0].legend(loc="upper right", fontsize=7, ncols=2)
+        axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7.5)
         axes[1].set_xlabel("Frequency (GHz)")
         axes[0].set_title(f"{item.vis}, spw {item.spw}", loc="right", fontsize=8.5)
+    return None

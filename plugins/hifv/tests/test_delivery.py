@@ -1,0 +1,122 @@
+"""Archives of a delivery, gain maps, and the scores that go with them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from pl_hifv.delivery import unpack
+from pl_hifv.heuristics.gainmap import GainGroup, Visit, groups
+from pl_hifv.occupancy import FlagMap
+from pl_hifv.qa.interference import interference_flagged, newly_flagged, ranges
+from pl_hifv.stages.checkflag import Checked, CheckflagResult
+from pl_hifv.stages.flagtargetsdata import read_commands
+from pl_kernel import PlError
+
+
+def archive(path, *names):
+    with tarfile.open(path, "w:gz") as opened:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 3
+            opened.addfile(entry, io.BytesIO(b"abc"))
+    return path
+
+
+def test_only_the_tables_wanted_are_unpacked(tmp_path):
+    made = archive(tmp_path / "tables.tgz", "a.tbl/table.dat", "b.tbl/table.dat")
+    assert unpack(made, tmp_path / "out", ["a.tbl"]) == ("a.tbl",)
+    assert (tmp_path / "out/a.tbl/table.dat").read_bytes() == b"abc"
+    assert not (tmp_path / "out/b.tbl").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+def test_archives_that_lead_out_of_the_folder_are_refused(tmp_path, name):
+    with pytest.raises(PlError, match="leads out of the folder"):
+        unpack(archive(tmp_path / "bad.tgz", name), tmp_path / "out")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    path = tmp_path / "cut.tgz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(PlError, match=r"cut\.tgz cannot be unpacked"):
+        unpack(path, tmp_path / "out")
+
+
+def phase(scan, field):
+    return Visit(scan=scan, fields=(field,), is_phase=True)
+
+
+def target(scan):
+    return Visit(scan=scan, fields=(9,), is_target=True)
+
+
+def test_targets_take_the_calibrators_on_both_sides():
+    found = groups([phase(1, 1), target(2), target(3), phase(4, 2), target(5), phase(6, 2)])
+    assert found == (GainGroup(scans=(2, 3), gainfields=(1, 2)), GainGroup(scans=(5,), gainfields=(2,)))
+
+
+def test_targets_at_either_end_have_one_neighbour():
+    assert groups([target(1), phase(2, 1), target(3)]) == (
+        GainGroup(scans=(1,), gainfields=(1,)), GainGroup(scans=(3,), gainfields=(1,)),
+    )  # fmt: skip
+    assert groups([target(1)]) == (GainGroup(scans=(1,), gainfields=()),)
+
+
+def test_commands_of_the_user_are_read_without_comments(tmp_path):
+    path = tmp_path / "x.flagtargetstemplate.txt"
+    path.write_text("# comment\n\nmode='manual' antenna='ea01'\n")
+    assert read_commands(path) == ["mode='manual' antenna='ea01'"]
+    path.write_text("flag antenna 5\n")
+    with pytest.raises(PlError, match="Line 1"):
+        read_commands(path)
+
+
+# ---- scores of checkflag ---------------------------------------------------------------------------------------------
+
+
+def flags(fractions, channels=None):
+    """Antennas × two windows of 1000 visibilities each."""
+    return FlagMap(
+        antennas=[f"ea{i:02d}" for i in range(len(fractions))], spws=[0, 1],
+        flagged=[[1000 * a, 1000 * b] for a, b in fractions], total=[[1000.0, 1000.0]] * len(fractions),
+        channels=channels or {},
+    )  # fmt: skip
+
+
+def scores(before, after):
+    checked = Checked(vis="x.ms", fields=["F"], scans=[1], steps=[], before=before, after=after)
+    return {s.metric: s for s in interference_flagged(CheckflagResult(mode="bpd-vla", sets=(checked,)))}
+
+
+def test_newly_flagged_map():
+    assert newly_flagged(0.05) == 1.0
+    assert newly_flagged(0.75) == pytest.approx(0.5)
+    assert newly_flagged(0.875) == pytest.approx(0.25)
+
+
+def test_an_antenna_that_loses_more_than_the_others_is_named():
+    clean = [(0.1, 0.1)] * 5
+    found = scores(flags(clean), flags([*clean[:4], (0.4, 0.4)]))["checkflag.worst_antenna"]
+    assert found.applies_to.antenna == ("ea04",)
+    assert found.score == pytest.approx(0.6) and "ea04" in found.long
+
+
+def test_channels_with_lasting_interference_are_named():
+    before, after = [0.1] * 8, [0.1, 0.1, 0.9, 0.9, 0.1, 0.1, 0.8, 0.1]
+    clean = [(0.1, 0.1)] * 4
+    found = scores(flags(clean, {"1": before}), flags(clean, {"1": after}))["checkflag.channels"]
+    assert found.score < 0.9 and found.applies_to.spw == ("1",)
+    assert "channels 2~3, 6" in found.long
+
+
+def test_a_clean_set_scores_one():
+    clean = flags([(0.1, 0.1)] * 5, {"0": [0.1] * 4, "1": [0.1] * 4})
+    assert all(s.score == 1.0 for s in scores(clean, clean).values())
+
+
+def test_channel_ranges_as_text():
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1~3, 7, 9~10"
