@@ -182,9 +182,11 @@ def gains(
 ) -> Caltable:
     """A gain solve with the arguments that all of the VLA's share: scans combined, parallactic angles corrected.
 
-    ``how`` are arguments of `pl_hif.solve.gaincal`; ``refants`` is a sequence here.
+    Flags count per correlation: by default CASA drops a visibility when any of its correlations is flagged, and one
+    bad receptor, or interference in the cross hands, would cost the good ones. ``how`` are arguments of
+    `pl_hif.solve.gaincal`; ``refants`` is a sequence here.
     """
-    arguments = {"combine": "scan", "parang": True, **how}
+    arguments = {"combine": "scan", "parang": True, "corrdepflags": True, **how}
     arguments["refant"] = ",".join(arguments.pop("refants"))
     return solve.gaincal(
         ctx, ms, path, fields_of(ms, fields), scan=compact_ids(scans), uvranges=uvranges(ctx, ms), **arguments
@@ -244,7 +246,7 @@ def bandpass(
         return solve.bandpass(
             ctx, ms, target, fields_of(ms, band.bandpass_fields), refant=",".join(refants), spw=compact_ids(spws),
             solint="inf" if channels == 1 else f"inf,{channels}ch", minsnr=5.0, solnorm=solnorm, append=more,
-            scan=compact_ids(band.bandpass_scans), parang=True, uvrange=_uvrange(ctx, ms, band),
+            scan=compact_ids(band.bandpass_scans), parang=True, corrdepflags=True, uvrange=_uvrange(ctx, ms, band),
         )  # fmt: skip
 
     trial = f"{path}.allspws" if append else path

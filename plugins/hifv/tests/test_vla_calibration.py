@@ -295,12 +295,12 @@ def test_the_data_of_the_bad_deformatter_are_flagged_and_its_other_hand_is_not(f
     (path,) = (faulty.root / "work").glob("faulty.ms")
     with open_table(path) as table:
         rows = table.query(f"DATA_DESC_ID=={truth['spws'][0]} && ANTENNA1=={number} && ANTENNA2!={number}"
-                           " && SCAN_NUMBER==5")  # fmt: skip
+                           " && SCAN_NUMBER==2")  # fmt: skip
         flag = rows.getcol("FLAG")
         dead = rows.getcol("ANTENNA2") == faulty.truth.antennas.index(faulty.truth.faults["dead-antenna"]["antenna"])
         rows.close()
     assert flag[3].all()  # RR, RL, LR, LL
-    assert flag[0][8:24][:, ~dead].mean() < 0.5
+    assert flag[0][8:24][:, ~dead].mean() < 0.2  # the beginning of the scan: 2 of 16 integrations
 
 
 def test_a_phase_jump_is_named(faulty: Reduction) -> None:

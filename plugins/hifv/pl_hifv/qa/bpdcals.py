@@ -136,30 +136,30 @@ def _flagged(band: BandSolutions, table: Caltable, what: str, spws: SpwNames) ->
 
 
 def _lost(band: BandSolutions, spws: SpwNames) -> list[QAScore]:
-    """Antennas without bandpass, altogether or in two windows or more (our own scores)."""
-    lost: dict[str, set[int]] = {}
-    present: dict[str, set[int]] = {}
+    """Antennas without bandpass, altogether or in a hand of two windows or more (our own scores)."""
+    lost: dict[str, dict[int, set[int]]] = {}
+    total: dict[str, int] = {}
     for s in band.bandpass.table.stats:
-        present.setdefault(s.antenna, set()).add(s.spw)
-    for antenna, seen in present.items():
-        for spw in seen:
-            mine = [s for s in band.bandpass.table.stats if s.antenna == antenna and s.spw == spw]
-            if all(s.flagged >= s.solutions for s in mine):
-                lost.setdefault(antenna, set()).add(spw)
+        total[s.antenna] = total.get(s.antenna, 0) + 1
+        if s.flagged >= s.solutions:
+            lost.setdefault(s.antenna, {}).setdefault(s.pol, set()).add(s.spw)
     scores = []
-    for antenna, gone in sorted(lost.items()):
-        names = spws(band.vis, sorted(gone))
-        if gone == present[antenna]:
+    for antenna, hands in sorted(lost.items()):
+        gone = sorted(set().union(*hands.values()))
+        names = spws(band.vis, gone)
+        which = [band.correlations[p] if p < len(band.correlations) else str(p) for p in sorted(hands)]
+        if sum(len(g) for g in hands.values()) == total[antenna]:
             what, score = f"{antenna} has no bandpass solution at all", LOST_ANTENNA
-        elif len(gone) >= 2:
-            what, score = f"{antenna} has no bandpass solution in spws {', '.join(names)}", LOST_ANTENNA + 0.03
+        elif max(len(g) for g in hands.values()) >= 2:
+            what = f"{antenna} has no bandpass solution for {', '.join(which)} in spws {', '.join(names)}"
+            score = LOST_ANTENNA + 0.03
         else:
             continue
         scores.append(
             QAScore(
                 metric="calibration.lost_antenna", value=len(gone), score=score, short=what,
                 long=f"{where(band)}: {what}; its data there will be flagged.",
-                applies_to=AppliesTo(vis=band.vis, antenna=antenna, spw=names),
+                applies_to=AppliesTo(vis=band.vis, antenna=antenna, spw=names, pol=which),
             )
         )  # fmt: skip
     return scores

@@ -121,11 +121,11 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
             copy = copies.split_corrected(ctx, ms, chosen, ctx.path(ms, "finalcalibrators", ext="ms"))
             if inputs.use_flux_cal:
                 unit += self._models(ctx, copy, chosen, state)
-            ready = [b.band for b in first]
-            for found in first:
+            for number, found in enumerate(first):
                 band = chosen.band(found.band)
+                ctx.progress(number, len(first), f"{ms.name}, {band.band} band")
                 try:
-                    bands.append(self._gains(ctx, copy, band, state, found, paths, inputs, ready.index(found.band) > 0))
+                    bands.append(self._gains(ctx, copy, band, state, found, refants[ms.name], paths, inputs))
                 except PlError as error:
                     failures.append(failed(ctx, ms, band, error))
             effects += _registrations(ms, paths)
@@ -207,41 +207,40 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
 
     def _gains(
         self, ctx: StageContext, copy: MeasurementSet, band: BandSelection, state: MsState, found: BandSolutions,
-        paths: dict[str, str], inputs: FinalcalsInputs, append: bool,
+        refants: tuple[str, ...], paths: dict[str, str], inputs: FinalcalsInputs,
     ) -> FinalBand:  # fmt: skip
         """Short phases, amplitudes and long phases of all calibrators of a band."""
         known = state.band(band.band)
         if not known.short_solint or not known.long_solint:
             raise PlError(f"hifv_solint found no solution intervals for {band.band} band of {copy.name}")
-        refants = (found.refant, *(a for a in copy.antenna_names if a != found.refant))
         bare = solves.without_calibration(ctx, copy)
         present = copies.fields_with_data(ctx, copy)
         fields = [f for f in band.calibrator_fields if f in present]
 
-        def one(inner: StageContext, kind: str, which: list[int], more: bool, **how: object) -> Caltable:
+        def one(inner: StageContext, kind: str, which: list[int], **how: object) -> Caltable:
+            # Bands share a table; run() removed it before the first.
             table = solves.gains(
-                inner, copy, paths[kind], which, band.calibrator_scans, refants=refants, spw=band.spw, append=more,
+                inner, copy, paths[kind], which, band.calibrator_scans, refants=refants, spw=band.spw, append=True,
                 **how,
             )  # fmt: skip
             return solves.of_spws(table, band.spws)
 
         short = one(
-            bare, "short_phase", fields, append, calmode="p", solint=known.short_solint, minsnr=3.0,
+            bare, "short_phase", fields, calmode="p", solint=known.short_solint, minsnr=3.0,
             combine="scan" if known.combine_short else "", refantmode=_refantmode(copy),
         )  # fmt: skip
         solve.require(short, f"the short phases of {band.band} band")
         with_short = solves.preapplying(bare, copy, short)
         how = {"calmode": "ap", "solint": known.long_solint, "minsnr": 5.0}
         if inputs.use_flux_cal:
-            amplitude = one(with_short, "amplitude", fields, append, **how)
+            amplitude = one(with_short, "amplitude", fields, **how)
         else:
             # One solve per field: the norm is taken over all solutions of a solve, and fields differ in flux density.
             for field in fields:
-                more = Path(paths["amplitude"]).is_dir()
-                amplitude = one(with_short, "amplitude", [field], more, **how, solnorm=True, normtype="median")
+                amplitude = one(with_short, "amplitude", [field], **how, solnorm=True, normtype="median")
         solve.require(amplitude, f"the amplitudes of {band.band} band")
         phase = one(
-            solves.preapplying(bare, copy, amplitude), "phase", fields, append, calmode="p", solint=known.long_solint,
+            solves.preapplying(bare, copy, amplitude), "phase", fields, calmode="p", solint=known.long_solint,
             minsnr=3.0, refantmode=_refantmode(copy),
         )  # fmt: skip
         solve.require(phase, f"the phases of {band.band} band")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pl_hif.solve import Caltable
 from pl_hifv import calibrators
 from pl_hifv.qa.bpdcals import SpwNames
 from pl_hifv.solves import BandSolutions, flagged_median
-from pl_hifv.stages.finalcals import FinalcalsResult
+from pl_hifv.stages.finalcals import FinalBand, FinalcalsResult
 from pl_hifv.stages.semifinalbpdcals import SemiFinalBPdcalsResult
 from pl_hifv.stages.testbpdcals import TestBPdcalsResult
 from pl_hifv.weblog import solutions
@@ -95,19 +94,21 @@ def final_page(page: Any, ctx: Any, result: FinalcalsResult) -> None:
             units={"Step": "deg"}, formats={"Step": ".0f"}, filters=("antenna", "spw", "scan"),
         )  # fmt: skip
     _ladder(page, ctx, result.bands)
-    for title, kind, level in (
-        ("Amplitudes", "amplitude", "main"), ("Phases", "phase", "main"), ("Short phases", "short_phase", "detail"),
-    ):  # fmt: skip
-        page.section(title, kind, level=level)
-        solutions.add_antennas(
-            page,
-            [
-                item
-                for band in result.bands
-                for item in _against_time(ctx, band, getattr(band, kind), title.lower())
-            ],
-            kind, f"{title} against time",
-        )  # fmt: skip
+    page.section("Gains", "final-gains")
+    page.text("Amplitudes and phases in the long interval, as they are applied to the data.")
+    solutions.add_antennas(
+        page, [i for band in result.bands for i in _final_gains(ctx, band)], "gains", "Gains against time"
+    )
+    page.section("Short phases", "short-phases", level="detail")
+    items = [
+        item
+        for band in result.bands
+        for item in solutions.against_time(
+            _ms(ctx, band), band.band, solutions.windows(ctx, band.short_phase.path, band.spws), band.correlations,
+            "short phases", phase_only=True,
+        )
+    ]  # fmt: skip
+    solutions.add_antennas(page, items, "shortphases", "Short phases against time")
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------
@@ -117,15 +118,17 @@ def _ms(ctx: Any, band: BandSolutions) -> Any:
     return ctx.context.measurement_set(band.vis)
 
 
-def _against_time(ctx: Any, band: BandSolutions, table: Caltable, what: str) -> list[solutions.AntennaPicture]:
+def _final_gains(ctx: Any, band: FinalBand) -> list[solutions.AntennaPicture]:
     ms = _ms(ctx, band)
-    found = solutions.windows(ctx, table.path, band.spws)
-    items = list(solutions.against_time(ms, band.band, found, band.correlations, what))
+    found = solutions.together(
+        solutions.windows(ctx, band.amplitude.path, band.spws), solutions.windows(ctx, band.phase.path, band.spws)
+    )
+    items = list(solutions.against_time(ms, band.band, found, band.correlations, "final gains"))
     spws = SpwNames(ctx.context)
     for line in band.line_spws:
-        if line in found:
+        if line in found and len(found) > 1:
             name = spws(band.vis, [line])[0]
-            items += solutions.against_time(ms, band.band, {line: found[line]}, band.correlations, what, name)
+            items += solutions.against_time(ms, band.band, {line: found[line]}, band.correlations, "final gains", name)
     return items
 
 

@@ -90,8 +90,9 @@ def _gains(page: Any, ctx: Any, result: FluxbootResult) -> None:
         ms = ctx.context.measurement_set(table.vis)
         found = solutions.windows(ctx, table.path, spws)
         band = ms.spw(spws[0]).band
-        items += solutions.against_time(ms, band, found, correlations(ms, spws), "gains for the flux densities")
-    solutions.add_antennas(page, items, "fluxgains", "Gains against time")
+        pictures = solutions.against_time(ms, band, found, correlations(ms, spws), "gains for the flux densities")
+        items += solutions.grids(pictures, phase=False)
+    solutions.add_grids(page, items, "fluxgains", "Amplitudes against time")
     outliers = [(vis, g) for vis, gains in result.flagged_gains.items() for g in gains]
     if outliers:
         names = SpwNames(ctx.context)

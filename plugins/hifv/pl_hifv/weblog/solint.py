@@ -56,5 +56,6 @@ def solint_page(page: Any, ctx: Any, result: SolintResult) -> None:
         spws = sorted({s.spw for s in b.table.stats})
         found = solutions.windows(ctx, b.table.path, spws)
         if found:
-            items += solutions.against_time(ms, b.band, found, correlations(ms, spws), "test gains")
-    solutions.add_antennas(page, items, "testgains", "Gains against time")
+            pictures = list(solutions.against_time(ms, b.band, found, correlations(ms, spws), "test gains"))
+            items += solutions.grids(pictures, phase=False) + solutions.grids(pictures, phase=True)
+    solutions.add_grids(page, items, "testgains", "Gains against time")
