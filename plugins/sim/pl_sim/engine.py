@@ -202,6 +202,8 @@ def simulate(
         corruptions = fault.change_corruptions(observation, corruptions)
     regions = tuple(region for fault in made for region in fault.regions(observation))
     writer = _writer(observation, path)
+    # Marks the set as ours from the beginning: an interrupted simulation may be replaced.
+    truth_path(path).mkdir(parents=True)
     with writer:
         run = Run(
             observation,

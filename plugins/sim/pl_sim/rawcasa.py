@@ -41,7 +41,7 @@ def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
     The set must have one flux calibrator (the first field), a phase calibrator, and a target (the other fields).
     """
     casa, truth = _tasks(), Truth.load(vis)
-    out = {name: f"{folder}/{name}" for name in ("gc", "opac", "g0", "k", "b", "gp", "ga", "flux")}
+    out = {name: f"{folder}/{name}" for name in ("gc", "opac", "g0", "k", "b", "gp", "ga", "flux", "d")}
     scans = truth.record["scans"]
 
     def fields_of(word: str) -> list[str]:
@@ -128,6 +128,21 @@ def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
         calwt=False,
         flagbackup=False,
     )
+    leakage_rms = None
+    leakage = fields_of("CALIBRATE_POL_LEAKAGE")
+    if leakage:
+        casa.polcal(
+            vis=vis,
+            caltable=out["d"],
+            field=leakage[0],
+            spw=inner,
+            poltype="Df",
+            solint="inf",
+            refant=reference,
+            gaintable=[*tables, out["gp"], out["ga"]],
+            gainfield=["", "", "", "", leakage[0], leakage[0]],
+        )
+        leakage_rms = compare.compare_caltable(truth, out["d"], reference=reference).rms
     delays = compare.compare_caltable(truth, out["k"], reference=reference)
     wide = [
         abs(r)
@@ -147,6 +162,7 @@ def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
         "bandpass_rms": compare.compare_caltable(truth, out["b"], reference=reference).rms,
         "gain_rms": gains.rms,
         "gain_thermal": gains.expected_rms,
+        "leakage_rms": leakage_rms,
         "flux_worst": compare.compare_fluxes(truth, fluxes).worst,
         "flux_errors": {
             f"{f}/{s}": v / truth.flux_jy(f, float(truth.frequency_hz(s).mean())) - 1

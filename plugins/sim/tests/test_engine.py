@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 import pytest
 
+from pl_kernel.errors import DataError
 from pl_sim.errors import ImpossibleObservation
 from pl_sim.truth import Truth
 
@@ -168,6 +169,19 @@ def test_what_is_not_a_simulation_is_not_overwritten(tmp_path: Path, base_observ
     (tmp_path / "real.ms").mkdir()
     with pytest.raises(ImpossibleObservation, match="is not a simulation"):
         simulate(base_observation, tmp_path / "real.ms")
+
+
+def test_an_interrupted_simulation_may_be_replaced(tmp_path: Path, base_observation: Any):
+    from pl_sim.engine import simulate
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(base_observation, tmp_path / "x.ms", progress=stop)
+    with pytest.raises(DataError, match="has no truth"):
+        Truth.load(tmp_path / "x.ms")
+    assert Truth.load(simulate(base_observation, tmp_path / "x.ms")).antennas == base_observation.array.names
 
 
 def test_rows_are_in_order_of_time_and_flags_as_a_correlator_leaves_them(clean: tuple[Path, Any]):

@@ -40,6 +40,8 @@ def check(result: dict[str, Any]) -> None:
     assert result["delay_worst_ns"] < 0.15
     assert result["gain_rms"] < 1.5 * result["gain_thermal"]
     assert result["flux_worst"] < 0.01, result["flux_errors"]
+    # D-terms of about 0.05 against the reference antenna.
+    assert result["leakage_rms"] is None or result["leakage_rms"] < 0.005
     # Of a mosaic, the mean over the fields: each has been seen for two seconds.
     ratio = np.mean(np.array(result["ratio"]), axis=0)
     assert abs(ratio[0] - 1) < 0.02 and abs(ratio[1]) < 0.03, ratio
