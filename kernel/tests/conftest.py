@@ -9,8 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pl_kernel import plugins
+
+# A busy machine is no defect of the code under test.
+settings.register_profile("pl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pl")
 
 
 class PluginFolder:
