@@ -14,6 +14,7 @@ import pytest
 from pl_kernel.weblog import plots
 from pl_kernel.weblog.observation import _step, elevation_deg
 from pl_kernel.weblog.page import picture_size
+from pl_kernel.weblog.plots import sky
 
 RNG = np.random.default_rng(20261122)
 
@@ -50,7 +51,7 @@ def test_sky_labels_lie_where_astropy_puts_the_coordinates() -> None:
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
-    plots._sky_axes(ax, plots.SkyFrame(230.4996, 55.0, 15.0, 128.0, 128.0), 256, 256)
+    sky._sky_axes(ax, plots.SkyFrame(230.4996, 55.0, 15.0, 128.0, 128.0), 256, 256)
     assert len(ax.get_xticks()) >= 2 and len(ax.get_yticks()) >= 2
     for place, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True):
         ra, _ = wcs.wcs_pix2world(place, -0.5, 0)
@@ -75,7 +76,7 @@ def _degrees(text: str) -> float:
     ],
 )  # fmt: skip
 def test_coordinates_are_written_with_the_digits_of_their_step(value: float, step: float, kind: str, text: str) -> None:
-    assert plots._sexagesimal(value, step, kind) == text
+    assert sky._sexagesimal(value, step, kind) == text
 
 
 def test_elevation_agrees_with_astropy() -> None:
