@@ -227,7 +227,7 @@ class AlmaSystem(Extension):
     """Relative noise of a channel of a Tsys spectrum."""
     radiometers: bool = True
 
-    subtables: ClassVar[tuple[str, ...]] = ("SYSCAL",)
+    subtables: ClassVar[tuple[str, ...]] = ("SYSCAL",)  # type: ignore[misc]
 
     def start(self, run: Run) -> None:
         obs, instrument = run.observation, _instrument(run.observation)
@@ -264,7 +264,7 @@ class AlmaSystem(Extension):
             write_pointing(run)
 
     def _measure(self, run: Run) -> list[TsysMeasurement]:
-        obs, c = run.observation, run.corruptions
+        obs, c = run.observation, _corruptions(run)
         scans: dict[int, list[Entry]] = {}
         for entry in timeline(obs):
             if entry.subscan.kind == "load":
@@ -321,7 +321,7 @@ class AlmaSystem(Extension):
         if not spws or not len(times):
             return
         column = run.shared["water"].column_mm(times, wvr.SAMPLE_S)
-        elevation = float(run.corruptions.elevation[entry.first])
+        elevation = float(_corruptions(run).elevation[entry.first])
         rng = run.noise_rng("radiometer", entry.scan.number, entry.number)
         sky = wvr.Radiometer(instrument.site).observe_k(rng, column, elevation)
         for fault in run.faults:
@@ -348,7 +348,7 @@ class AlmaSystem(Extension):
     def truth(self, run: Run) -> dict[str, Any]:
         """Opacity, water and the Tsys spectra, as a Tsys table should show them (K, antenna by polarization, mean
         over channels)."""
-        obs, c, instrument = run.observation, run.corruptions, _instrument(run.observation)
+        obs, c, instrument = run.observation, _corruptions(run), _instrument(run.observation)
         centres = {s: w.centre_hz for s, w in enumerate(obs.spws) if w.role in CORRELATED_ROLES}
         return {
             "pwv_mm": instrument.pwv_mm,
@@ -366,6 +366,12 @@ class AlmaSystem(Extension):
                 for m in run.shared.get("tsys", [])
             ],
         }
+
+
+def _corruptions(run: Run) -> AlmaCorruptions:
+    if not isinstance(run.corruptions, AlmaCorruptions):
+        raise ImpossibleObservation(f"{run.observation.name} records ALMA's auxiliary data without ALMA's receivers.")
+    return run.corruptions
 
 
 def _instrument(obs: Observation) -> AlmaInstrument:
@@ -387,7 +393,7 @@ def write_load(run: Run, entry: Entry) -> None:
 
     Power is in units of the receiver looking at `LOAD_UNIT_K`; its noise is that of the radiometer equation.
     """
-    obs, c = run.observation, run.corruptions
+    obs, c = run.observation, _corruptions(run)
     na, nt = len(obs.array.antennas), len(entry.times)
     antennas = np.tile(np.arange(na), nt)
     for s in entry.scan.spws:
@@ -414,14 +420,15 @@ def write_load(run: Run, entry: Entry) -> None:
             "STATE_ID": entry.state,
             "INTERVAL": obs.integration_s,
         }
-        data = data.reshape(nt * na, window.channels, len(pairs))
+        recorded: NDArray[Any] = data.reshape(nt * na, window.channels, len(pairs))
         if run.writer.data_column == "FLOAT_DATA":
-            data = data.real
+            recorded = recorded.real
         weight = 2 * abs(window.channel_hz) * obs.integration_s
-        run.writer.append(data, {**columns, "DATA_DESC_ID": s}, weight=weight)
+        run.writer.append(recorded, {**columns, "DATA_DESC_ID": s}, weight=weight)
         target = averaged_window(obs, s)
         if target is not None:
-            run.writer.append(data.mean(axis=1, keepdims=True), {**columns, "DATA_DESC_ID": target}, weight=weight)
+            mean = recorded.mean(axis=1, keepdims=True)
+            run.writer.append(mean, {**columns, "DATA_DESC_ID": target}, weight=weight * window.channels)
 
 
 def write_pointing(run: Run, every: int = 3) -> None:

@@ -67,9 +67,8 @@ class Radiometer:
         """
         pwv = np.asarray(pwv_mm, float)
         if pwv.min() < _PWV_GRID_MM[0] or pwv.max() > _PWV_GRID_MM[-1]:
-            raise ValueError(
-                f"a water column of {pwv.min():.2f} to {pwv.max():.2f} mm is outside the radiometer table (0.05 to 8 mm)"
-            )
+            columns = f"{pwv.min():.2f} to {pwv.max():.2f} mm"
+            raise ValueError(f"a water column of {columns} is outside the radiometers' table (0.05 to 8 mm)")
         # Airmass in steps of 0.1 % keeps the cache small; the pattern error is far below the noise.
         table = _table(self.site, round(1.0 / np.sin(elevation), 3))
         return np.stack([np.interp(pwv, _PWV_GRID_MM, table[c]) for c in range(4)])

@@ -120,5 +120,5 @@ class TestAir:
     def test_radiometer_refuses_an_impossible_column(self) -> None:
         from pl_sim.wvr import Radiometer
 
-        with pytest.raises(ValueError, match="outside the radiometer table"):
+        with pytest.raises(ValueError, match="outside the radiometers' table"):
             Radiometer(CHAJNANTOR).brightness_k(np.array([20.0]), 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -98,7 +99,12 @@ def array(configuration: str, count: int, label: str, prefix: tuple[str, ...]) -
     reference = np.array(CENTRE_OF_ARRAY_M)
     positions = Geometry(reference[None], reference).from_local(np.array([place for _, place, _ in chosen]))
     antennas = tuple(
-        Antenna(f"{prefix[k % len(prefix)]}{41 + k:02d}", pad, tuple(float(x) for x in position), diameter)
+        Antenna(
+            f"{prefix[k % len(prefix)]}{41 + k:02d}",
+            pad,
+            (float(position[0]), float(position[1]), float(position[2])),
+            diameter,
+        )
         for k, ((pad, _, diameter), position) in enumerate(zip(chosen, positions, strict=True))
     )
     # CASA images ALMA data with the beam of a uniformly lit dish of 10.7 m: 1.03 lambda / 10.7 m = 1.155 lambda /
@@ -159,7 +165,7 @@ def topocentric(rest_hz: float, velocity_ms: float, place: Array, start: str, po
     return float(rest_hz * (1 - velocity_ms / 299_792_458.0) * ratio[0])
 
 
-def point(flux_jy: float, reference_hz: float, index: float = 0.0, **more: float) -> Component:
+def point(flux_jy: float, reference_hz: float, index: float = 0.0, **more: Any) -> Component:
     return Component(flux_jy, reference_hz, (index,) if index else (), **more)
 
 
