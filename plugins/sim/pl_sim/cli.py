@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-SCALES = ("tiny", "small", "full")
+from pl_sim.presets import SCALES
 
 
 def block_paths(out: Path, count: int) -> list[Path]:

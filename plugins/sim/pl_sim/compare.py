@@ -17,7 +17,7 @@ from pl_sim.geometry import ARCSEC, direction_cosines, offset_direction
 from pl_sim.sky import primary_beam
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def _label(truth: Truth, antenna: int, receptor: int, spw: int) -> str:
 
 
 def _collect(
-    quantity: str, unit: str, residuals: list[complex], labels: list[str], expected: float | None = None
+    quantity: str, unit: str, residuals: Sequence[complex], labels: list[str], expected: float | None = None
 ) -> Comparison:
     array = np.array(residuals)
     size = np.abs(array)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 from attrs import define, field, frozen
 
@@ -207,8 +206,3 @@ def elevations(observation: Observation) -> NDArray[np.float64]:
         fld = observation.fields[entry.field]
         parts.append(geometry.azel(entry.times, np.radians(fld.ra_deg), np.radians(fld.dec_deg))[1])
     return np.concatenate(parts)
-
-
-def evolve(corruptions: Corruptions, **changes: object) -> Corruptions:
-    """A copy with other arrays; faults use it."""
-    return attrs.evolve(corruptions, **changes)  # type: ignore[arg-type]

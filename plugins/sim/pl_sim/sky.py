@@ -17,8 +17,6 @@ from pl_sim.geometry import ARCSEC, direction_cosines, offset_direction
 from pl_sim.observation import SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from pl_sim.observation import Component, Line, Source
@@ -202,8 +200,3 @@ class SkyModel:
             uv = (uvw_m[:, :1] ** 2 + uvw_m[:, 1:2] ** 2) * (nu / SPEED_OF_LIGHT) ** 2
             values = values * np.exp(-2 * math.pi**2 * sigma**2 * uv)
         return where, values.astype(np.complex64)
-
-
-def model_visibilities(sources: Sequence[SkyModel], uvw_m: NDArray[np.float64]) -> NDArray[np.complex64]:
-    """Stokes I of several sky models in the same beam, shape (row, channel)."""
-    return np.sum([sky.visibilities(uvw_m)[0] + np.zeros((len(uvw_m), 1), np.complex64) for sky in sources], axis=0)

@@ -74,7 +74,7 @@ def spectral_windows(
     role: str = "science",
 ) -> tuple[Spw, ...]:
     """`count` adjacent spws per baseband, numbered as the EVLA does. `basebands` maps names to lower edges in Hz."""
-    spws = []
+    spws: list[Spw] = []
     for name, edge in basebands.items():
         for k in range(count):
             step = width_hz / channels
