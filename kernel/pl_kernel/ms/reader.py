@@ -142,7 +142,7 @@ class _Assembler:
             name=self.name,
             path=self.shown_path,
             session=self.session,
-            telescope=self.telescope.name or self.raw_telescope,
+            telescope=self.raw_telescope or self.telescope.name,
             array=AntennaArray(self.raw_telescope, parse_antennas(self.tables["ANTENNA"], set(self.main.antenna_ids))),
             sources=tuple(s for s in parse_sources(self.tables["SOURCE"], fields) if s.id in source_ids),
             fields=fields,
