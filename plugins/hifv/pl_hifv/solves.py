@@ -13,9 +13,12 @@ import numpy as np
 
 from pl_hif import flags, solve
 from pl_hif.heuristics.refant import rank
+from pl_hif.heuristics.solint import central_channels
 from pl_hif.solve import Caltable
+from pl_hif.visibilities import pieces
 from pl_hifv.calibrators import BandSelection, uvranges
 from pl_hifv.heuristics.bandpass import channels_per_solution
+from pl_hifv.heuristics.channels import selection, spoiled
 from pl_hifv.heuristics.delays import ATTEMPTS, critical_fraction, median_over_antennas
 from pl_kernel import PlError
 from pl_kernel.calibration import GainArguments
@@ -25,6 +28,8 @@ from pl_kernel.stage_context import StageContext
 
 BANDPASS_INTERP = "linear,linearflag"
 """linearflag: channels without a solution stay flagged in the data instead of being bridged over."""
+
+_RAW_ROWS = 20_000
 
 
 @attrs.frozen(kw_only=True)
@@ -193,14 +198,50 @@ def gains(
     )
 
 
+def spoiled_channels(ctx: StageContext, ms: MeasurementSet, band: BandSelection) -> dict[int, tuple[int, ...]]:
+    """Channels of each window that interference spoils in the raw data of the bandpass and delay calibrators."""
+    found: dict[int, tuple[int, ...]] = {}
+    for spw in band.spws:
+        total, count, rows = np.zeros(0), np.zeros(0), 0
+        for piece in pieces(ctx, ms, ["DATA", "FLAG"], band.test_fields, [spw], band.test_scans):
+            good = ~piece.columns["FLAG"][[0, -1]]
+            size = np.where(good, np.abs(piece.columns["DATA"][[0, -1]]), 0).sum(axis=(0, 2))
+            number = good.sum(axis=(0, 2))
+            total, count = (size, number) if not rows else (total + size, count + number)
+            rows += piece.columns["FLAG"].shape[2]
+            if rows >= _RAW_ROWS:
+                break
+        if rows:
+            channels = spoiled(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+            if channels:
+                found[spw] = channels
+    return found
+
+
+def central(ms: MeasurementSet, spws: Iterable[int], avoid: Mapping[int, Sequence[int]]) -> str:
+    """The central third of each window without spoiled channels."""
+    parts = []
+    for spw in spws:
+        first, last = central_channels(ms.spw(spw).n_channels)
+        parts.append(selection(spw, first, last, avoid.get(spw, ())))
+    return ",".join(parts)
+
+
+def whole(ms: MeasurementSet, spws: Iterable[int], avoid: Mapping[int, Sequence[int]]) -> str:
+    """Each window without spoiled channels."""
+    return ",".join(
+        selection(spw, 0, ms.spw(spw).n_channels - 1, avoid[spw]) if avoid.get(spw) else str(spw) for spw in spws
+    )
+
+
 def delays(
     ctx: StageContext, ms: MeasurementSet, band: BandSelection, refants: Sequence[str], paths: tuple[str, str],
-    append: bool = False, attempts: int = ATTEMPTS,
+    append: bool = False, attempts: int = ATTEMPTS, avoid: Mapping[int, Sequence[int]] | None = None,
 ) -> DelaySolve:  # fmt: skip
     """Phases per integration of the middle of each window, then the delays of every antenna and window.
 
     When too many delays fail, the first reference antenna is given up and all is repeated, up to four times.
-    ``paths`` are the tables of phases and delays.
+    ``paths`` are the tables of phases and delays, ``avoid`` spoiled channels by window.
     """
     windows = [ms.spw(s) for s in band.spws]
     critical = critical_fraction([w.name for w in windows], [band.band] * len(windows))
@@ -208,11 +249,11 @@ def delays(
     for attempt in range(attempts):
         initial = gains(
             ctx, ms, paths[0], band.delay_fields, band.delay_scans, refants=remaining, calmode="p", solint="int",
-            minsnr=3.0, spw=solve.central_spws(ms, band.spws), append=append,
+            minsnr=3.0, spw=central(ms, band.spws, avoid or {}), append=append,
         )  # fmt: skip
         table = gains(
             preapplying(ctx, ms, initial), ms, paths[1], band.delay_fields, band.delay_scans, refants=remaining,
-            gaintype="K", calmode="p", solint="inf", minsnr=3.0, spw=band.spw, append=append,
+            gaintype="K", calmode="p", solint="inf", minsnr=3.0, spw=whole(ms, band.spws, avoid or {}), append=append,
         )  # fmt: skip
         own = of_spws(table, band.spws)
         flagged = flagged_median(own)

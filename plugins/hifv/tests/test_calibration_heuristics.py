@@ -9,6 +9,7 @@ import pytest
 
 from pl_hifv.heuristics import deformatter, fluxboot, solint
 from pl_hifv.heuristics.bandpass import channels_per_solution
+from pl_hifv.heuristics.channels import selection, spoiled
 from pl_hifv.heuristics.delays import critical_fraction, delay_score, median_over_antennas
 
 # ---- deformatters ----------------------------------------------------------------------------------------------------
@@ -272,3 +273,22 @@ def test_residuals_and_absurd_indices() -> None:
     assert fluxboot.indices_absurd([-4.0, 2.5])
     assert not fluxboot.indices_absurd([-4.0, 0.0])
     assert not fluxboot.indices_absurd([])
+
+
+# ---- channels --------------------------------------------------------------------------------------------------------
+
+
+def test_bright_channels_are_found_and_the_bandpass_is_not() -> None:
+    x = np.arange(32)
+    amplitude = 7.5 * (1 + 0.05 * np.cos(x / 4)) / (1 + np.exp(-2.0 * (x - 1.5))) / (1 + np.exp(-2.0 * (29.5 - x)))
+    assert spoiled(amplitude) == ()
+    amplitude[10:13] += 52.0  # 60 Jy of interference on a source of 7.5 Jy
+    assert spoiled(amplitude) == (10, 11, 12)
+    amplitude[10:13] = np.nan
+    assert spoiled(amplitude) == ()
+
+
+def test_selection_leaves_channels_out_until_too_few_remain() -> None:
+    assert selection(1, 10, 22, (12, 13)) == "1:10~11;14~22"
+    assert selection(1, 10, 22, ()) == "1:10~22"
+    assert selection(1, 10, 12, (10, 11, 12)) == "1:10~12"

@@ -317,16 +317,24 @@ def test_the_flux_scale_survives_the_faults(faulty: Reduction) -> None:
         assert 10 ** spectrum["fit"]["coefficients"][0] == pytest.approx(injected, rel=0.02)
 
 
-def test_a_bad_reference_antenna_is_put_aside_and_the_band_recovers(faulty: Reduction, tmp_path: Path) -> None:
-    # Its phases are bad, so that with it as reference those of all the others look bad.
+def test_a_bad_reference_antenna_and_interference_do_not_cost_the_band(tmp_path: Path) -> None:
+    # The phases of the reference are bad, so that with it those of all others look bad. Three channels in the middle of
+    # another window hold interference of eight times the calibrator's flux density.
     from pl_kernel.session import Session
+    from pl_sim.engine import simulate
+    from pl_sim.faults import make_fault
+    from pl_sim.truth import Truth
 
-    bad = faulty.truth.faults["bad-deformatter"]["antenna"]
-    dead = faulty.truth.faults["dead-antenna"]["antenna"]
-    others = [a for a in faulty.truth.antennas if a not in (bad, dead)]
-    run = Reduction(tmp_path / "refant", faulty.truth)
+    bad, data = observation().array.names[5], tmp_path / "refant.ms"
+    faults = (
+        make_fault("bad-deformatter", antenna=bad, baseband="A0C0"),
+        make_fault("rfi-narrow", spw=4, channel=12, width=3, jy=60.0),
+    )
+    simulate(observation(), data, seed=5, faults=faults)
+    run = Reduction(tmp_path / "refant", Truth.load(data))
+    others = [a for a in run.truth.antennas if a != bad]
     with Session.create(run.root) as session:
-        session.run_stage("hifv_importdata", vis=[str(faulty.root.parent / "faulty.ms")])
+        session.run_stage("hifv_importdata", vis=[str(data)])
         for stage in STAGES[1:4]:
             session.run_stage(stage)
         session.run_stage("hifv_testBPdcals", refant=[bad, *others])
@@ -336,3 +344,8 @@ def test_a_bad_reference_antenna_is_put_aside_and_the_band_recovers(faulty: Redu
     assert band["refant"] == others[0]
     assert {b["antenna"] for b in band["bad"]} == {bad}
     assert [s for s in complaints(run, "hifv_testBPdcals", "calibration.refant") if bad in s["long"]]
+    assert band["avoided"] == {"4": [12, 13, 14]}
+    spoiled = [s for s in band["bandpass"]["table"]["stats"] if s["spw"] == 4]
+    # 26 inner channels: at most the three with interference are without solution.
+    assert max(s["flagged"] for s in spoiled) <= 3
+    assert max(s["flagged"] / s["solutions"] for s in band["delay"]["table"]["stats"] if s["spw"] == 4) == 0

@@ -45,7 +45,8 @@ class TestBPdcalsInputs(Inputs):
 class TestBand(BandSolutions):
     """The ladder of a band, the trials of the gains' interval, and what looks like bad deformatters.
 
-    ``rejected`` reference antennas made half of the array look bad. ``commands`` flag the bad basebands; they were
+    ``rejected`` reference antennas made half of the array look bad. ``avoided`` channels of each window were left
+    out of delays and gains, because interference spoils them. ``commands`` flag the bad basebands; they were
     ``applied`` unless the data are too old or flagging is off.
     """
 
@@ -55,6 +56,7 @@ class TestBand(BandSolutions):
     windows: tuple[BadWindow, ...] = attrs.field(default=(), converter=tuple)
     bad: tuple[BadBaseband, ...] = attrs.field(default=(), converter=tuple)
     rejected: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    avoided: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
     passes: int = 1
     commands: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     applied: bool = False
@@ -138,8 +140,12 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         self, ctx: StageContext, ms: MeasurementSet, band: BandSelection, inputs: TestBPdcalsInputs, refants: list[str]
     ) -> TestBand:
         rejected: list[str] = []
+        avoid = solves.spoiled_channels(ctx, ms, band)
+        if avoid:
+            names = ", ".join(f"{s}:{','.join(map(str, channels))}" for s, channels in avoid.items())
+            ctx.log.attention(f"{ms.name}, {band.band} band: interference in channels {names}; solves avoid them.")
         for number in range(1, PASSES + 1):
-            found, after = self._solve(ctx, ms, band, refants)
+            found, after = self._solve(ctx, ms, band, refants, avoid)
             windows, bad = find_bad(ctx, ms, found, inputs) if inputs.flagbaddef else ((), ())
             found = attrs.evolve(found, windows=windows, bad=bad, rejected=rejected, passes=number)
             last = number == PASSES or len(refants) < 2
@@ -156,11 +162,12 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         return self._flag(ctx, ms, found)
 
     def _solve(
-        self, ctx: StageContext, ms: MeasurementSet, band: BandSelection, refants: list[str]
-    ) -> tuple[TestBand, StageContext]:
+        self, ctx: StageContext, ms: MeasurementSet, band: BandSelection, refants: list[str],
+        avoid: dict[int, tuple[int, ...]],
+    ) -> tuple[TestBand, StageContext]:  # fmt: skip
         delay = solves.delays(
             ctx, ms, band, refants,
-            (ctx.path(ms, "1_testdelayinitialgain", band.band), ctx.path(ms, "2_testdelay", band.band)),
+            (ctx.path(ms, "1_testdelayinitialgain", band.band), ctx.path(ms, "2_testdelay", band.band)), avoid=avoid,
         )  # fmt: skip
         solve.require(delay.table, f"the delays of {band.band} band")
         with_delay = solves.preapplying(ctx, ms, delay.table)
@@ -172,7 +179,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
             table = solves.gains(
                 with_delay, ms, path, band.test_fields, band.test_scans, refants=delay.refants, calmode="ap",
                 solint="int" if integrations == 1 else f"{seconds:.6g}s", minsnr=5.0,
-                spw=solve.central_spws(ms, band.spws),
+                spw=solves.central(ms, band.spws, avoid),
             )  # fmt: skip
             tables[path] = table
             return Trial(
@@ -196,6 +203,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
             vis=ms.name, band=band.band, spws=band.spws, basebands=band.basebands, refant=delay.refants[0],
             correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ms, band.spws),
             delay=delay, gain=gain, gain_solint=choice.trial.solint, bandpass=bandpass, choice=choice,
+            avoided=avoid,
         )  # fmt: skip
         return band_found, solves.preapplying(with_gain, ms, bandpass.table)
 

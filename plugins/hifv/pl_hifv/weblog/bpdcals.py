@@ -19,6 +19,7 @@ from pl_kernel import renderer
 def test_page(page: Any, ctx: Any, result: TestBPdcalsResult) -> None:
     """Bad deformatters first, then delays, gains and bandpass of every antenna."""
     _summary(page, ctx, result.bands, result.failures)
+    _avoided(page, ctx, result)
     _deformatters(page, ctx, result)
     _calibrated(page, ctx, result.bands, "test")
     _ladder(page, ctx, result.bands)
@@ -197,6 +198,16 @@ def _deformatters(page: Any, ctx: Any, result: TestBPdcalsResult) -> None:
             caption="Every window that fails a test; fewer than four in a baseband are not flagged by default.",
             filters=("antenna", "spw"), formats={"Value": ".2f"},
         )  # fmt: skip
+
+
+def _avoided(page: Any, ctx: Any, result: TestBPdcalsResult) -> None:
+    spws = SpwNames(ctx.context)
+    for band in result.bands:
+        for spw, channels in band.avoided.items():
+            page.note(
+                f"{band.vis}, {band.band} band: channels {', '.join(map(str, channels))} of spw"
+                f" {spws(band.vis, [spw])[0]} are bright with interference; delays and gains were solved without them."
+            )
 
 
 def _calibrated(page: Any, ctx: Any, bands: Sequence[BandSolutions], purpose: str) -> None:
