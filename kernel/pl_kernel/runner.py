@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +23,14 @@ from .casa.adapter import remove
 from .casa.script import header, stage_block
 from .compute import Worker
 from .context import Context
+from .contextfile import ContextFile
 from .effects import Effect, fold
 from .errors import DataError, InputError, JournalError, PlError, UnknownName, WorkerDied
 from .events import Event, EventBus
-from .execute import StageAnswer, StageJob
+from .execute import PackedContext, StageAnswer, StageJob
 from .inside import inside, plain
 from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord, damaged, read_object
+from .ms.model import MeasurementSet
 from .params import resolve
 from .plugins import Registry, kernel_version
 from .qa import QAScore, combine, score_result
@@ -68,7 +71,10 @@ class Runner:
         self._last: StageRecord | None = None
         self._script: list[str] = []
         self.scheduler = ""
+        self.context_file = ContextFile(folder.root / "context.json")
         self._worker = Worker(folder.root / "worker.log")
+        self._sent: dict[str, MeasurementSet] = {}
+        self._sent_to: int | None = None
 
     @property
     def steps(self) -> tuple[RunStep, ...]:
@@ -240,7 +246,7 @@ class Runner:
         self.record = attrs.evolve(self.record, status="stopped", finished=datetime.now(UTC))
         self.folder.write_run(self.record)
         self._write_script()
-        write_json(self.folder.root / "context.json", self.context)
+        self.context_file.write(self.context)
         self._write_site(live=False)
 
     def _absolute(self, path: str) -> Path:
@@ -426,6 +432,18 @@ class Runner:
         self.outcomes.append(attempt.outcome)
         self._next_step, self._last = index + 1, attempt.record
 
+    def packed(self, context: Context) -> PackedContext:
+        """Return a context for the worker, with the measurement sets that it does not know yet."""
+        self._worker.start()
+        if self._worker.pid != self._sent_to:
+            self._sent, self._sent_to = {}, self._worker.pid
+        keys = {id(ms): key for key, ms in self._sent.items()}
+        new = {uuid.uuid4().hex: ms for ms in context.measurement_sets if id(ms) not in keys}
+        keys |= {id(ms): key for key, ms in new.items()}
+        order = tuple(keys[id(ms)] for ms in context.measurement_sets)
+        self._sent = dict(zip(order, context.measurement_sets, strict=True))
+        return PackedContext(rest=attrs.evolve(context, measurement_sets=()), order=order, new=new)
+
     def _emit(self, kind: str, number: int | None, stage: str, **data: Any) -> None:
         self.events.emit(Event(kind=kind, stage_number=number, stage=stage, data=data))
 
@@ -474,7 +492,7 @@ class _Attempt:
         self._snapshot(cls)
         self.job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
-            context=attrs.evolve(runner.context, stage_number=number), recipe=self.step.parameters,
+            context=runner.packed(attrs.evolve(runner.context, stage_number=number)), recipe=self.step.parameters,
             user=self.step.user, workers=int(runner.record.options.get("workers", 1)), scheduler=runner.scheduler,
         )  # fmt: skip
         answer = self.answer = self._ask(execute.run_stage, self.job)
@@ -497,7 +515,7 @@ class _Attempt:
         )
         self.block = stage_block(number, self.record.title or name, to_json(self.calls), str(self.job.place.work))
         runner._write_script(self.block)
-        write_json(runner.folder.root / "context.json", self.context)
+        runner.context_file.write(self.context)
         write_json(self.folder / "log.json", self.logs)
         self.outcome = StageOutcome(
             number=number, name=name, title=self.record.title, status="ok", score=self.record.score,
@@ -660,7 +678,8 @@ class _Attempt:
     def _render(self, job: StageJob, result: Any) -> None:
         begin = time.monotonic()
         try:
-            answer = self._ask(execute.render_stage, attrs.evolve(job, context=self.runner.context), result)
+            packed = self.runner.packed(self.runner.context)
+            answer = self._ask(execute.render_stage, attrs.evolve(job, context=packed), result)
             error, logs = answer.error, answer.logs
             self.timing["render_casa_seconds"] = sum(c.seconds for c in answer.calls)
         except PlError as failure:  # matplotlib, too, can kill its process

@@ -382,8 +382,7 @@ def _pretty(data: Jsonable, indent: str) -> str:
     return _plain(data)
 
 
-def _plain(data: Jsonable) -> str:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False)
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps would make one for every value
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

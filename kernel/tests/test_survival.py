@@ -24,6 +24,7 @@ from pl_kernel.errors import InputError, JournalError, PlError, RunLocked, Stage
 from pl_kernel.events import Event, EventBus, EventFile
 from pl_kernel.journal import RunFolder
 from pl_kernel.runner import Runner
+from pl_kernel.serialize import to_json
 from pl_kernel.session import Session
 from pl_kernel.snapshots import Manifest
 from pl_kernel.stage_context import ItemContext, Place
@@ -565,6 +566,26 @@ def test_an_answer_that_nobody_waited_for_is_not_given_to_the_next_call():
         with pytest.raises(StageFailed, match="cannot travel"):
             worker.call(abs, lambda: 1)
         assert worker.call(abs, -4) == 4
+
+
+def test_the_context_on_disk_is_the_context_whatever_changed_in_between(tmp_path):
+    import attrs
+
+    from pl_kernel.context import Context
+    from pl_kernel.contextfile import ContextFile
+    from pl_kernel.ms.samples import sample_ms
+    from pl_kernel.serialize import read_json
+
+    file = ContextFile(tmp_path / "context.json")
+    sets = tuple(sample_ms(f"{n}.ms") for n in range(3))
+    context = Context(run_name="a", root=tmp_path, measurement_sets=sets, values={"toy.a": [1, {"b": None}]})
+    for state in (
+        attrs.evolve(context, measurement_sets=()), context, attrs.evolve(context, stage_number=7),
+        attrs.evolve(context, measurement_sets=(sets[2], attrs.evolve(sets[0], telescope="OTHER"))),
+    ):  # fmt: skip
+        file.write(state)
+        assert read_json(tmp_path / "context.json", Context) == state
+        assert read_json(tmp_path / "context.json") == json.loads(json.dumps(to_json(state)))
 
 
 def test_a_text_given_for_a_list_of_notes_is_one_note():
