@@ -47,9 +47,15 @@ def find_weblog(root: Path, rebuild: bool = False) -> Path:
     refuse_links(root)
     index = root / "weblog" / "index.html"
     if rebuild or not index.is_file():
+        from ..journal import RunFolder
         from ..weblog.site import write_site
 
-        write_site(root, live=False)
+        RunFolder(root).read_run()
+        try:
+            write_site(root, live=False)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise PlError(f"The web log of {root} cannot be written, a file of the run is damaged: {what}.") from error
     if not index.is_file():
         raise PlError(f"The web log of {root} could not be written.")
     return index
