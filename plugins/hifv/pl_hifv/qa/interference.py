@@ -58,6 +58,7 @@ def _scores(one: Checked, what: str) -> list[QAScore]:
         ),
         *_outstanding(one, what),
         *_channels(one, what),
+        *_jumps(one),
     ]  # fmt: skip
     if one.contdat:
         scores.append(
@@ -113,6 +114,20 @@ def _channels(one: Checked, what: str) -> list[QAScore]:
             )
         )  # fmt: skip
     return found
+
+
+def _jumps(one: Checked) -> list[QAScore]:
+    """Steps of antenna phases, which calibrators did not see."""
+    return [
+        QAScore(
+            metric="checkflag.phase_jump", value=jump.degrees, unit="deg", score=0.8,
+            short=f"{jump.antenna}: phase step",
+            applies_to=AppliesTo(vis=one.vis, antenna=jump.antenna, field=jump.field, scan=jump.scan),
+            long=f"The phase of {jump.antenna} of {one.vis} steps by {jump.degrees:.0f} degrees in scan {jump.scan};"
+            " its data are flagged while it is off.",
+        )
+        for jump in one.jumps
+    ]  # fmt: skip
 
 
 def ranges(channels: list[int]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pl_hifv import versions
 from pl_hifv.contsel import continuum
+from pl_hifv.flagger import Step
 from pl_hifv.heuristics import rfi
 from pl_hifv.occupancy import look
 from pl_hifv.selections import Part, calibrators, targets
-from pl_hifv.stages.checkflag import Checked, Step
+from pl_hifv.stages.checkflag import Checked, whole_observations
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -39,13 +40,13 @@ class Targetflag(Stage[TargetflagInputs, TargetflagResult]):
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: TargetflagInputs) -> None:
-        for ms in ctx.measurement_sets(inputs.vis):
+        for ms in whole_observations(ctx, inputs.vis):
             with ctx.casa.table(ms.path) as table:
                 if "CORRECTED_DATA" not in table.colnames():
                     raise PlError(f"{ms.name} has no calibrated data to look at; apply the calibration first.")
 
     def run(self, ctx: StageContext, inputs: TargetflagInputs) -> TargetflagResult:
-        return TargetflagResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
+        return TargetflagResult(sets=tuple(self._one(ctx, ms, inputs) for ms in whole_observations(ctx, inputs.vis)))
 
     def _one(self, ctx: StageContext, ms: MeasurementSet, inputs: TargetflagInputs) -> Checked:
         version = versions.save(ctx, ms, f"hifv_targetflag_s{ctx.stage_number}", "flags before hifv_targetflag")

@@ -61,6 +61,13 @@ def _page(page: Page, sets: tuple[Checked, ...]) -> None:
         units={"Before": "%", "After": "%", "Newly": "%"},
         formats={"Before": ".2f", "After": ".2f", "Newly": ".2f"}, caption="Flagged data of the selection",
     )  # fmt: skip
+    jumps = [[c.vis, j.antenna, j.field, j.scan, j.degrees, j.end_s - j.start_s] for c in sets for j in c.jumps]
+    if jumps:
+        page.table(
+            ["Measurement set", "Antenna", "Field", "Scan", "Step", "Flagged"], jumps,
+            units={"Step": "deg", "Flagged": "s"}, formats={"Step": ".0f", "Flagged": ".1f"},
+            caption="Steps of antenna phases within scans",
+        )  # fmt: skip
     flag_tables(page, [(c.vis, c.before, c.after) for c in sets])
     page.section("Spectra", anchor="spectra")
     page.plots(
