@@ -29,6 +29,8 @@ from pl_kernel.stage_context import StageContext
 BANDPASS_INTERP = "linear,linearflag"
 """linearflag: channels without a solution stay flagged in the data instead of being bridged over."""
 
+FINAL = "hifv_finalcals"
+"""The stage that registers what the others prepare."""
 _RAW_ROWS = 20_000
 
 
@@ -125,6 +127,11 @@ def preapplying(ctx: StageContext, ms: MeasurementSet, *tables: Caltable) -> Sta
         else:
             ctx.log.warning(f"{ms.name}: {table.path} holds no solutions and is not applied in later solves.")
     return ctx.what_if(*there)
+
+
+def before_final(ctx: StageContext) -> StageContext:
+    """A context without the final tables: a stage that is repeated must not find what came of it applied already."""
+    return ctx.with_calibration(ctx.calibration.unregister_origin(FINAL))
 
 
 def without_calibration(ctx: StageContext, ms: MeasurementSet) -> StageContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import attrs
@@ -18,7 +19,7 @@ from pl_hifv.solves import BandSolutions
 from pl_hifv.stages.testbpdcals import failed, need_calibrators
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
-from pl_kernel.effects import Effect, RegisterCalibration, SetValue
+from pl_kernel.effects import Effect, RegisterCalibration, SetValue, UnregisterCalibration
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
@@ -87,7 +88,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
     others would calibrate wrongly.
     """
 
-    name = "hifv_finalcals"
+    name = solves.FINAL
     topic = "calibration"
     mutates = frozenset({"flags", "corrected"})
 
@@ -96,6 +97,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
             need_calibrators(ms)
 
     def run(self, ctx: StageContext, inputs: FinalcalsInputs) -> FinalcalsResult:
+        ctx = solves.before_final(ctx)
         bands: list[FinalBand] = []
         failures: list[ItemFailure] = []
         effects: list[Effect] = []
@@ -128,7 +130,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
                     bands.append(self._gains(ctx, copy, band, state, found, refants[ms.name], paths, inputs))
                 except PlError as error:
                     failures.append(failed(ctx, ms, band, error))
-            effects += _registrations(ms, paths)
+            effects += [UnregisterCalibration(_earlier(ctx, ms)), *_registrations(ms, paths)]
             tables[ms.name] = paths
         known = dict(ctx.value(REFANT_KEY, {}))
         known.update({name: list(order) for name, order in refants.items()})
@@ -260,6 +262,11 @@ def _paths(ctx: StageContext, ms: MeasurementSet) -> dict[str, str]:
         "amplitude": "7_finalampgaincal", "phase": "8_finalphasegaincal",
     }  # fmt: skip
     return {kind: ctx.path(ms, name) for kind, name in names.items()}
+
+
+def _earlier(ctx: StageContext, ms: MeasurementSet) -> str:
+    """Names of the tables that an earlier run of this stage may have registered, as a pattern."""
+    return f"{glob.escape(ctx.path(ms, ext='').split(f'.s{ctx.stage_number}')[0])}.s*"
 
 
 def _refantmode(ms: MeasurementSet) -> str:

@@ -53,6 +53,7 @@ class SemiFinalBPdcals(Stage[SemiFinalBPdcalsInputs, SemiFinalBPdcalsResult]):
             need_calibrators(ms)
 
     def run(self, ctx: StageContext, inputs: SemiFinalBPdcalsInputs) -> SemiFinalBPdcalsResult:
+        ctx = solves.before_final(ctx)
         bands: list[BandSolutions] = []
         failures: list[ItemFailure] = []
         antennas: dict[str, tuple[str, ...]] = {}

@@ -101,6 +101,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
             need_calibrators(ms)
 
     def run(self, ctx: StageContext, inputs: TestBPdcalsInputs) -> TestBPdcalsResult:
+        ctx = solves.before_final(ctx)
         bands: list[TestBand] = []
         changed: list[MsState] = []
         failures: list[ItemFailure] = []

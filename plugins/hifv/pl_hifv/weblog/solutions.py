@@ -16,6 +16,8 @@ from pl_kernel.ms.model import MeasurementSet
 _MOST_ROWS = 20_000
 """Rows per window that an overview of calibrated data is made from; more only thicken the cloud."""
 
+_SAME_S = 10.0
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class AntennaPicture:
@@ -129,12 +131,14 @@ def together(amplitude: dict[int, Solutions], phase: dict[int, Solutions]) -> di
         p = phase.get(spw)
         if p is None:
             continue
-        rows = {(int(n), round(float(t))): i for i, (n, t) in enumerate(zip(p.antenna, p.time_s, strict=True))}
-        pairs = [
-            (i, rows[key])
-            for i, key in enumerate((int(n), round(float(t))) for n, t in zip(a.antenna, a.time_s, strict=True))
-            if key in rows
-        ]
+        pairs = []
+        for i, (antenna, time) in enumerate(zip(a.antenna, a.time_s, strict=True)):
+            own = np.flatnonzero(p.antenna == antenna)
+            if own.size:
+                nearest = own[np.argmin(np.abs(p.time_s[own] - time))]
+                # The time of a solution is that of its data: both tables may differ by a few integrations.
+                if abs(p.time_s[nearest] - time) < _SAME_S:
+                    pairs.append((i, int(nearest)))
         if not pairs:
             continue
         mine, its = (np.array(side) for side in zip(*pairs, strict=True))
