@@ -17,7 +17,7 @@ help:
 	@echo "make test      lint, types, import direction, and all tests"
 	@echo "make fast      the tests that need neither CASA nor a browser"
 	@echo "make lint      ruff, mypy and the import contracts"
-	@echo "make bench     what pl adds to the time inside CASA"
+	@echo "make bench     what pl adds to the time inside CASA, per stage and in all, and on a simulated cluster"
 	@echo "make docs      the guides and the stage reference, into site/"
 	@echo "make install   all packages, editable, into $(VENV)"
 	@echo "make clean     remove what these made"
@@ -54,6 +54,8 @@ lint: install
 	$(BIN)/lint-imports --no-logo
 
 bench: install
+	$(BIN)/python benchmarks/bench_kernel.py
+	$(BIN)/python benchmarks/bench_scheduler.py
 	$(BIN)/python benchmarks/bench_demo.py
 
 docs: install
