@@ -132,7 +132,7 @@ def test_band(flagged: int = 0, delay_ns: float = 3.0, channels: int = 1, **more
             table=table, initial=table, refants=names, flagged=0.0, critical=0.45, largest_ns=delay_ns,
             median_ns=delay_ns,
         ),
-        gain=caltable("gain", {}), gain_solint="int",
+        gain=caltable("gain", {n: (1.0, 0) for n in names}), gain_solint="int",
         bandpass=BandpassSolve(
             table=caltable("bandpass", dict.fromkeys(names, (1.0, flagged))), flagged=flagged / 10,
             snr={0: 100.0, 1: 100.0}, channels={0: channels, 1: 1},
@@ -167,6 +167,7 @@ def test_flagged_bandpass_delay_and_averaging_follow_the_reference() -> None:
     assert first(test_band(flagged=3))["calibration.flagged.bandpass"] == pytest.approx(0.3 / 0.55)
     assert first(test_band(flagged=7))["calibration.flagged.bandpass"] == 0.0
     assert first(test_band(delay_ns=20.0))["calibration.delay"] == pytest.approx(0.44)
+    assert first(test_band(delay_ns=20.0))["calibration.median_delay"] == 0.33
     assert first(test_band(channels=4))["calibration.bandpass_channels"] == 0.33
 
 

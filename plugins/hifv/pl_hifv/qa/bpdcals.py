@@ -37,7 +37,7 @@ def first_calibration(result: TestBPdcalsResult, context: Context) -> list[QASco
     for band in result.bands:
         scores += _band(band, spws)
         scores += _deformatters(band, len(result.antennas[band.vis]), spws)
-        scores.append(_refants(band))
+        scores += [_refants(band), _median_delay(band, spws)]
     return scores or [nothing("first bandpass and delays")]
 
 
@@ -114,6 +114,7 @@ def where(band: BandSolutions) -> str:
 def _band(band: BandSolutions, spws: SpwNames) -> list[QAScore]:
     return [
         _flagged(band, band.bandpass.table, "bandpass", spws),
+        _flagged(band, band.gain, "gains before the bandpass", spws),
         *_lost(band, spws),
         _largest_delay(band, spws),
         *_averaged(band, spws),
@@ -184,6 +185,19 @@ def _largest_delay(band: BandSolutions, spws: SpwNames) -> QAScore:
             vis=band.vis, antenna=worst.antenna if large else (),
             spw=spws(band.vis, [worst.spw] if large else band.spws),
         ),
+    )  # fmt: skip
+
+
+def _median_delay(band: BandSolutions, spws: SpwNames) -> QAScore:
+    """Many large delays; the reference pipeline means 15 ns here but compares milliseconds, so that it never warns."""
+    middle = band.delay.median_ns
+    large = not middle <= LARGE_NS
+    return QAScore(
+        metric="calibration.median_delay", value=middle, unit="ns", score=0.33 if large else 1.0,
+        short=f"median delay {middle:.1f} ns",
+        long=f"{where(band)}: the median delay is {middle:.1f} ns"
+        + (f", more than {LARGE_NS:g} ns." if large else "."),
+        applies_to=AppliesTo(vis=band.vis, spw=spws(band.vis, band.spws)),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import attrs
 from pl_hif import solve
 from pl_hif.solve import Caltable
 from pl_hifv import calibrators, solves
-from pl_hifv.calibrators import BandSelection, BandState, MsState
+from pl_hifv.calibrators import BandSelection, MsState
 from pl_hifv.heuristics import deformatter
 from pl_hifv.heuristics.deformatter import BadBaseband, BadWindow
 from pl_hifv.heuristics.solint import Choice, Trial, climb, spelled
@@ -125,8 +125,9 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
                 bands.append(found)
                 rejected += found.rejected
                 state = state.with_band(
-                    BandState(
-                        band=band.band, gain_s=found.choice.trial.seconds, gain_solint=found.choice.trial.solint
+                    attrs.evolve(
+                        state.band(band.band), gain_s=found.choice.trial.seconds,
+                        gain_solint=found.choice.trial.solint,
                     )
                 )
             refants[ms.name] = tuple(r for r in refants[ms.name] if r not in rejected)

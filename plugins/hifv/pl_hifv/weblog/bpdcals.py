@@ -24,17 +24,12 @@ def test_page(page: Any, ctx: Any, result: TestBPdcalsResult) -> None:
     _calibrated(page, ctx, result.bands, "test")
     _ladder(page, ctx, result.bands)
     page.section("Gains before the bandpass", "gains", level="detail")
-    solutions.add_antennas(
-        page,
-        [
-            item
-            for band in result.bands
-            for item in solutions.against_time(
-                _ms(ctx, band), band.band, solutions.windows(ctx, band.gain.path, band.spws), band.correlations, "gains"
-            )
-        ],
-        "gains", "Gains against time",
-    )  # fmt: skip
+    grids: list[solutions.GridPicture] = []
+    for band in result.bands:
+        found = solutions.windows(ctx, band.gain.path, band.spws)
+        pictures = list(solutions.against_time(_ms(ctx, band), band.band, found, band.correlations, "gains"))
+        grids += solutions.grids(pictures, phase=False) + solutions.grids(pictures, phase=True)
+    solutions.add_grids(page, grids, "gains", "Gains against time")
     page.table(
         ["Measurement set", "Band", "Solution interval", "Flagged", "Median over antennas of its solutions"],
         [
@@ -101,15 +96,20 @@ def final_page(page: Any, ctx: Any, result: FinalcalsResult) -> None:
         page, [i for band in result.bands for i in _final_gains(ctx, band)], "gains", "Gains against time"
     )
     page.section("Short phases", "short-phases", level="detail")
-    items = [
-        item
-        for band in result.bands
-        for item in solutions.against_time(
-            _ms(ctx, band), band.band, solutions.windows(ctx, band.short_phase.path, band.spws), band.correlations,
-            "short phases", phase_only=True,
+    grids: list[solutions.GridPicture] = []
+    single: list[solutions.AntennaPicture] = []
+    for band in result.bands:
+        found = solutions.windows(ctx, band.short_phase.path, band.spws)
+        pictures = list(
+            solutions.against_time(
+                _ms(ctx, band), band.band, found, band.correlations, "short phases", phase_only=True
+            )
         )
-    ]  # fmt: skip
-    solutions.add_antennas(page, items, "shortphases", "Short phases against time")
+        grids += solutions.grids(pictures, phase=True)
+        jumping = {j.antenna for j in band.jumps}
+        single += [p for p in pictures if p.antenna in jumping]
+    solutions.add_grids(page, grids, "shortphases", "Short phases against time")
+    solutions.add_antennas(page, single, "jumps", "Antennas whose phase jumps")
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pl_hifv import calibrators
 from pl_hifv.qa.bpdcals import SpwNames
 from pl_hifv.solves import correlations
 from pl_hifv.stages.fluxboot import FluxbootResult, FluxPoint
@@ -28,6 +29,19 @@ class SpectrumPicture:
     error_jy: tuple[np.ndarray, ...]
     fit_hz: tuple[np.ndarray, ...]
     fit_jy: tuple[np.ndarray, ...]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CloudPicture:
+    """Points against frequency (Hz), coloured by category."""
+
+    vis: str
+    what: str
+    unit: str
+    frequency_hz: np.ndarray
+    values: np.ndarray
+    categories: np.ndarray
+    labels: tuple[str, ...]
 
 
 @renderer(FluxbootResult)
@@ -57,6 +71,12 @@ def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
         tags=lambda i: {"vis": i.vis, "field": i.field, "type": i.what}, name="spectra", size="large",
     )  # fmt: skip
     _points(page, ctx, result)
+    page.section("Models and gains against frequency", "frequency")
+    page.plots(
+        draw_cloud, [*_model_pictures(ctx, result), *_gain_pictures(ctx, result)],
+        caption=lambda i: f"{i.vis}: {i.what} against frequency", tags=lambda i: {"vis": i.vis, "type": i.what},
+        name="frequency",
+    )  # fmt: skip
     _gains(page, ctx, result)
 
 
@@ -102,6 +122,67 @@ def _gains(page: Any, ctx: Any, result: FluxbootResult) -> None:
             caption="Times flagged in the copy of the calibrators, because the gain is more than 10 % off its mean.",
             filters=("antenna", "spw", "scan"), formats={"Gain / mean": ".3f"},
         )  # fmt: skip
+
+
+def _model_pictures(ctx: Any, result: FluxbootResult) -> list[CloudPicture]:
+    """Model amplitudes of all calibrators: one visibility of each window tells, for sources that are nearly points."""
+    items = []
+    for vis in dict.fromkeys(key.rpartition(" ")[0] for key in result.references):
+        ms = ctx.context.measurement_set(vis)
+        path = calibrators.state_of(ctx, ms).calibrators_path
+        x, y, kind, names = [], [], [], []
+        with ctx.casa.table(path) as table:
+            if "MODEL_DATA" not in table.colnames():
+                continue
+            for field in calibrators.selection(ms).calibrator_fields:
+                names.append(ms.field(field).name)
+                for description in ms.data_descriptions:
+                    row = table.query(f"FIELD_ID=={field} && DATA_DESC_ID=={description.id} && ANTENNA1!=ANTENNA2")
+                    try:
+                        if row.nrows():
+                            model = np.abs(row.getcol("MODEL_DATA", 0, 1)[0, :, 0])
+                            x.append(ms.spw(int(description.spw_id)).centres_hz)
+                            y.append(model)
+                            kind.append(np.full(len(model), len(names) - 1))
+                    finally:
+                        row.close()
+        if x:
+            items.append(
+                CloudPicture(
+                    vis=vis, what="model amplitude", unit="Jy", frequency_hz=np.concatenate(x),
+                    values=np.concatenate(y), categories=np.concatenate(kind), labels=tuple(names),
+                )
+            )  # fmt: skip
+    return items
+
+
+def _gain_pictures(ctx: Any, result: FluxbootResult) -> list[CloudPicture]:
+    """Median amplitude gain of every antenna, window and receptor: the data behind the flux densities."""
+    items = []
+    for table in result.tables:
+        good = [s for s in table.stats if s.flagged < s.solutions]
+        if not good:
+            continue
+        ms = ctx.context.measurement_set(table.vis)
+        items.append(
+            CloudPicture(
+                vis=table.vis, what=f"amplitude gain, {ms.spw(good[0].spw).band} band", unit="",
+                frequency_hz=np.array([ms.spw(s.spw).centre_hz for s in good]),
+                values=np.array([s.amplitude for s in good]), categories=np.array([s.pol for s in good]),
+                labels=correlations(ms, sorted({s.spw for s in good})),
+            )
+        )  # fmt: skip
+    return items
+
+
+def draw_cloud(ctx: Any, item: CloudPicture, path: Path) -> None:
+    """Points against frequency."""
+    from pl_kernel.weblog import plots
+
+    plots.scatter(
+        path, item.frequency_hz / 1e9, item.values, categories=item.categories, labels=item.labels, xlabel="Frequency",
+        xunit="GHz", ylabel=item.what.split(",")[0].capitalize(), yunit=item.unit, title=item.what, subtitle=item.vis,
+    )  # fmt: skip
 
 
 def _pictures(result: FluxbootResult) -> list[SpectrumPicture]:
