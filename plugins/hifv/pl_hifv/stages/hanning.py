@@ -66,8 +66,8 @@ class Hanning(Stage[HanningInputs, HanningResult]):
 
     The smoothed data are a new measurement set, which takes the place of the old one in the run under the same name;
     the raw data stay as they are (the reference replaces them). Data that say in SPECTRAL_WINDOW that they were
-    smoothed before are left alone. Where the CASA at hand cannot smooth some windows only, all are smoothed and the
-    others get their raw data back.
+    smoothed before are left alone. Windows that are not smoothed get their raw data, flags and weights back whatever
+    the CASA at hand does to them.
     """
 
     name = "hifv_hanning"
@@ -132,10 +132,10 @@ def smooth(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> str:
     if others and _can_select(ctx):
         options["smooth_spw"] = spws
     ctx.casa.hanningsmooth(vis=ms.path, outputvis=path, datacolumn="data", **options)
-    if others and not options:
-        for description in ms.data_descriptions:
-            if int(description.spw_id) in others:
-                _put_back(ctx, ms.path, path, description.id)
+    # Old CASA has smoothed them as well, new CASA has changed their weights.
+    for description in ms.data_descriptions:
+        if int(description.spw_id) in others:
+            _put_back(ctx, ms.path, path, description.id)
     with ctx.casa.table(f"{path}/SPECTRAL_WINDOW", nomodify=False) as table:
         table.addcols({COLUMN: {
             "comment": "Smoothed by the pipeline", "dataManagerGroup": "", "dataManagerType": "", "maxlen": 0,
