@@ -83,9 +83,9 @@ def run_stage(job: StageJob) -> StageAnswer:
 
 
 def _run_stage(job: StageJob) -> StageAnswer:
-    os.chdir(job.place.work)
     recorder = Recorder(emit=_emit)
     ctx = _context(job, recorder, job.place.stage_dir / "casa.log")
+    os.chdir(job.place.work)
     begin = time.monotonic()
     resolved: dict[str, ResolvedValue] = {}
     result, error, detail = None, "", ""
@@ -122,9 +122,9 @@ def _run_stage(job: StageJob) -> StageAnswer:
 
 def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:
     """Make the page of a finished stage; what fails is a note on the page and a log record."""
-    os.chdir(job.place.work)
     recorder = Recorder(emit=_emit)
     ctx = _context(job, recorder, job.place.stage_dir / "render.log")
+    os.chdir(job.place.work)
     begin = time.monotonic()
     cls = ctx.registry.stage(job.place.stage_name)
     result = from_json(result_json, cls.result_class)
