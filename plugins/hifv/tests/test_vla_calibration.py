@@ -258,6 +258,18 @@ def test_intervals_fit_the_schedule(clean: Reduction) -> None:
     assert band["short"]["solint"] == "int"
 
 
+def test_repeating_fluxboot_changes_nothing(clean: Reduction) -> None:
+    # The spectra of the first time are models by now, and must not be mistaken for the 1 Jy that fluxscale expects.
+    from pl_kernel.session import Session
+
+    before = clean.result("hifv_fluxboot")["points"]
+    with Session.open(clean.root) as session:
+        number = session.run_stage("hifv_fluxboot").number
+    (folder,) = clean.root.glob(f"stages/{number:03d}-*")
+    after = json.loads((folder / "result.json").read_text())["points"]
+    assert [p["flux_jy"] for p in after] == pytest.approx([p["flux_jy"] for p in before], rel=1e-3)
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 

@@ -133,7 +133,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
         for ms in ctx.measurement_sets(inputs.vis):
             state = calibrators.state_of(ctx, ms)
             copy = copies.as_copy(ms, state.calibrators_path)
-            _fresh_flags(ctx, copy)
+            _fresh(ctx, copy)
             chosen = calibrators.selection(ms)
             standards = models.set_standards(ctx, copy)
             refants = solves.ranked_refants(
@@ -254,6 +254,8 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             chosen, reason = (order, "given by the user") if order >= 0 else fit_order(bands, low, high)
             frequency = [p.frequency_hz for p in mine]
             fit = fit_spectrum(frequency, [p.flux_jy for p in mine], [p.error_jy for p in mine], chosen)
+            if fit.order < chosen:
+                reason += f"; {len(mine)} windows hold order {fit.order}"
             fitted = fit.at(frequency)
             residuals = fractional_residuals([p.flux_jy for p in mine], fitted)
             for point, value, residual in zip(mine, fitted, residuals, strict=True):
@@ -297,8 +299,13 @@ class _Findings:
         self.failures: list[ItemFailure] = []
 
 
-def _fresh_flags(ctx: StageContext, copy: MeasurementSet) -> None:
-    """Begin with the flags the copy was made with: a stage that is repeated must see what it saw the first time."""
+def _fresh(ctx: StageContext, copy: MeasurementSet) -> None:
+    """Begin with flags and models as the copy was made: a stage that is repeated must see what it saw the first time.
+
+    fluxscale takes the secondary calibrators for sources of 1 Jy; with the spectra of an earlier run as models it
+    would find 1 Jy for each of them.
+    """
+    ctx.casa.delmod(vis=copy.path, otf=True, scr=True)
     version = "as_split"
     known = Path(f"{copy.path}.flagversions").is_dir()
     ctx.casa.flagmanager(vis=copy.path, mode="restore" if known else "save", versionname=version)

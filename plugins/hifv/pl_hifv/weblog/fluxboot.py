@@ -141,9 +141,10 @@ def _model_pictures(ctx: Any, result: FluxbootResult) -> list[CloudPicture]:
                     try:
                         if row.nrows():
                             model = np.abs(row.getcol("MODEL_DATA", 0, 1)[0, :, 0])
-                            x.append(ms.spw(int(description.spw_id)).centres_hz)
-                            y.append(model)
-                            kind.append(np.full(len(model), len(names) - 1))
+                            set_ = model > 0  # setjy leaves flagged channels at zero
+                            x.append(ms.spw(int(description.spw_id)).centres_hz[set_])
+                            y.append(model[set_])
+                            kind.append(np.full(set_.sum(), len(names) - 1))
                     finally:
                         row.close()
         if x:
