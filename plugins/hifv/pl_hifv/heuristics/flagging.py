@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 
 import attrs
@@ -39,6 +40,73 @@ def edge_selection(windows: Sequence[tuple[int, int]], fraction: float) -> str:
         if n:
             parts.append(f"{spw}:0~{n - 1};{channels - n}~{channels - 1}")
     return ",".join(parts)
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """A spectral window as the baseband rule sees it; frequencies of its outer edges in Hz."""
+
+    id: int
+    baseband: int
+    low_hz: float
+    high_hz: float
+    channels: int
+    is_reversed: bool = False
+
+
+def baseband_edges(windows: Sequence[Window], edge_hz: float = 20e6, least_hz: float = 1e9) -> str:
+    """CASA selection of the outer ``edge_hz`` of every baseband wider than ``least_hz`` (reference pipeline, 2026).
+
+    Windows of one baseband that touch (within 1 Hz) belong together; at least one channel goes at each end.
+    """
+    groups: list[list[Window]] = []
+    for window in sorted(windows, key=lambda w: w.low_hz):
+        last = groups[-1][-1] if groups else None
+        if last is not None and last.baseband == window.baseband and abs(window.low_hz - last.high_hz) < 1.0:
+            groups[-1].append(window)
+        else:
+            groups.append([window])
+    parts = []
+    for group in groups:
+        if group[-1].high_hz - group[0].low_hz > least_hz:
+            parts.append(_edge(group[0], edge_hz, low=True))
+            parts.append(_edge(group[-1], edge_hz, low=False))
+    return ",".join(parts)
+
+
+def _edge(window: Window, edge_hz: float, *, low: bool) -> str:
+    width = (window.high_hz - window.low_hz) / window.channels
+    n = min(window.channels, max(1, int(edge_hz / width)))
+    first = low != window.is_reversed  # the low end is the first channel, unless frequency falls with channel number
+    return f"{window.id}:0~{n - 1}" if first else f"{window.id}:{window.channels - n}~{window.channels - 1}"
+
+
+def matching_intents(patterns: str, obs_modes: Sequence[str]) -> tuple[str, ...]:
+    """Those of the comma-separated patterns (``*`` is added at both ends where absent) that some OBS_MODE matches.
+
+    An OBS_MODE is itself a comma-separated list; a scan also observed for something useful is not flagged for one of
+    its other purposes: every item of it must match one of the patterns.
+    """
+    wanted = [f"*{p.strip().strip('*')}*" for p in patterns.split(",") if p.strip().strip("*")]
+    found = []
+    for mode in obs_modes:
+        items = [item.strip() for item in mode.split(",") if item.strip()]
+        hits = [next((p for p in wanted if fnmatch.fnmatchcase(item, p)), None) for item in items]
+        if items and all(hits):
+            found += [p for p in hits if p]
+    return tuple(p for p in dict.fromkeys(wanted) if p in found)
+
+
+def time_buffer_s(how: str, integration_s: float, given_s: float) -> list[float]:
+    """How far online flags are widened before and after, in seconds (reference pipeline, 2026).
+
+    Half an integration, less 48 ms before (the flags' own resolution); 1.5 integrations; or as given.
+    """
+    if how == "manual" or integration_s <= 0:
+        return [given_s, given_s]
+    if how == "1.5int":
+        return [1.5 * integration_s, 1.5 * integration_s]
+    return [max(0.5 * integration_s - 0.048, 0.0), 0.5 * integration_s]
 
 
 def quack(scans: Sequence[ScanTiming], integration_s: float) -> tuple[float, tuple[int, ...], str]:

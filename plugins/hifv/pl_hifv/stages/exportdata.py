@@ -29,6 +29,7 @@ FITS_KINDS = ("image", "pbcor", "pb", "mask", "mom0", "mom1", "mom8", "alpha", "
 class ExportdataInputs(Inputs):
     images: bool = param(True, doc="Write the images as FITS.")
     exportcalprods: bool = param(True, doc="Write calibration tables, flags and what was applied.")
+    imaging_products_only: bool = param(False, doc="Write images and scripts only: the run began with calibrated data.")
     exportmses: bool = param(False, doc="Write the calibrated measurement sets as archives.")
 
 
@@ -82,7 +83,7 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
                     failures.append(ItemFailure(image.name, error.sentence))
                     ctx.log.error(f"{image.name} could not be written as FITS: {error.sentence}")
                 ctx.progress(count, len(wanted), image.name)
-        if inputs.exportcalprods:
+        if inputs.exportcalprods and not inputs.imaging_products_only:
             expected |= dict.fromkeys(("flags", "applied", "restore"), len(sets))
             expected["caltables"] = len({ms.session for ms in sets})
             for ms in sets:

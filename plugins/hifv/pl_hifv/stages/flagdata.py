@@ -9,12 +9,14 @@ import attrs
 from pl_hif import flags
 from pl_hif.flags import FlagCounts
 from pl_hifv.heuristics import flagging
-from pl_hifv.heuristics.bands import is_line_window
+from pl_hifv.lines import line_spws
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
 
-AGENTS = ("before", "clip", "online", "shadow", "template", "autocorr", "scans", "edgespw", "quack")
+AGENTS = (
+    "before", "clip", "online", "shadow", "intents", "template", "autocorr", "scans", "edgespw", "quack", "baseband",
+)  # fmt: skip
 """Order in which the agents work and are shown; "before" is what came with the data."""
 
 
@@ -30,7 +32,16 @@ class FlagdataInputs(Inputs):
     fileonline: str | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
     template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
     filetemplate: str | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
-    tbuff: float = param(0.0, unit="s", doc="Widen online flags by this time at both ends.", minimum=0.0)
+    intents: str = param(
+        "*POINTING*,*FOCUS*,*ATMOSPHERE*,*SIDEBAND_RATIO*,*UNKNOWN*,*SYSTEM_CONFIGURATION*,*UNSPECIFIED#UNSPECIFIED*",
+        doc="Flag scans observed for these purposes, as the data call them; patterns that nothing matches do nothing.",
+    )
+    baseband: bool = param(True, doc="Flag 20 MHz at the outer edges of basebands wider than 1 GHz.")
+    hm_tbuff: str = param(
+        "halfint", choices=("halfint", "1.5int", "manual"),
+        doc="How far to widen online flags: half or 1.5 integrations, or by tbuff.",
+    )
+    tbuff: float = param(0.0, unit="s", doc="Widen online flags by this time at both ends (manual).", minimum=0.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +76,8 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     """Flag what is known to be bad before looking at the data.
 
     In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags,
-    shadowed antennas, the user's template, autocorrelations, named scans, edge channels, the beginning of scans.
+    shadowed antennas, scans of pointing and set-up, the user's template, autocorrelations, named scans, edge channels,
+    the beginning of scans, the edges of basebands.
 
     Edges: max(1, int(fracspw·channels)) channels on both sides of each window. Beginning of scans: see
     `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none.
@@ -98,7 +110,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
             mode="list",
             inpfile=lines,
             action="apply",
-            tbuff=inputs.tbuff,
+            tbuff=flagging.time_buffer_s(inputs.hm_tbuff, _dump_s(ms), inputs.tbuff),
             savepars=False,
             flagbackup=False,
         )
@@ -108,12 +120,10 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
         edges = {
             str(s.id): len(flagging.edge_channels(s.n_channels, inputs.fracspw)) // 2 for s in ms.science_spws
         } if inputs.edgespw else {}  # fmt: skip
-        line_spws = [
-            str(s.id) for s in ms.science_spws if is_line_window(s.band, s.min_hz, s.bandwidth_hz, s.n_channels)
-        ]
+        line_windows = [str(s) for s in line_spws(ctx, ms)]
         return MsFlags(
             vis=ms.name, counts=counted, commands={k: tuple(v) for k, v in commands.items()}, reasons=reasons,
-            line_spws=line_spws, edge_channels=edges,
+            line_spws=line_windows, edge_channels=edges,
         )  # fmt: skip
 
 
@@ -146,6 +156,25 @@ def _commands(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[dict[str, lis
             why["edgespw"] = f"channels {selection}"
         else:
             why["edgespw"] = "no window has enough channels"
+    if inputs.intents:
+        modes = sorted({state.obs_mode for state in ms.states})
+        patterns = flagging.matching_intents(inputs.intents, modes)
+        done["intents"] = [f"mode='manual' intent='{pattern}' reason='intents'" for pattern in patterns]
+        why["intents"] = f"scans for {', '.join(patterns)}" if patterns else "no scan was observed for any of them"
+    if inputs.baseband:
+        windows = [
+            flagging.Window(
+                id=int(s.id), baseband=s.baseband, low_hz=s.min_hz, high_hz=s.max_hz, channels=s.n_channels,
+                is_reversed=s.is_reversed,
+            )
+            for s in ms.science_spws
+        ]  # fmt: skip
+        selection = flagging.baseband_edges(windows)
+        if selection:
+            done["baseband"] = [f"mode='manual' spw='{selection}' reason='baseband'"]
+            why["baseband"] = f"channels {selection}"
+        else:
+            why["baseband"] = "no baseband is wider than 1 GHz"
     if inputs.quack:
         interval, scans, reason = flagging.quack(_timings(ms), _dump_s(ms))
         why["quack"] = reason

@@ -6,17 +6,22 @@ import attrs
 
 from pl_hif.heuristics.intents import FieldFacts, IntentDecision, ScanFacts, StandardFacts, infer
 from pl_hifv.heuristics.bands import is_line_window
+from pl_hifv.lines import KEY
 from pl_hifv.telescopes import strength
-from pl_kernel import Result, Stage, param
+from pl_kernel import InputError, PlError, Result, Stage, param
 from pl_kernel.common.importing import Imported, ImportInputs, import_data
-from pl_kernel.effects import AddMeasurementSet
+from pl_kernel.effects import AddMeasurementSet, SetValue
 from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.selection import expand_ids
 from pl_kernel.stage_context import StageContext
 
 
 class ImportdataInputs(ImportInputs):
     infer_intents: bool = param(
         True, doc="Infer what fields were observed for, when neither the data nor the user say it."
+    )
+    specline_spws: str = param(
+        "auto", doc="Windows with spectral lines: auto (by band, width and channels), none, all, or ids such as 2,4~6."
     )
 
 
@@ -73,12 +78,14 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
 
     def run(self, ctx: StageContext, inputs: ImportdataInputs) -> ImportdataResult:
         imported, sources, kinds = [], [], []
+        lines: dict[str, list[int]] = {}
         missing: dict[str, tuple[int, ...]] = {}
         for item in import_data(ctx, inputs):
             ms, source = self._with_intents(ctx, item, inputs.infer_intents)
             imported.append(attrs.evolve(item, ms=ms))
             sources.append(source)
-            kinds += _kinds(ms)
+            lines[ms.name] = line_windows(ms, inputs.specline_spws)
+            kinds += _kinds(ms, set(lines[ms.name]))
             present = {s.id for s in ms.scans}
             missing[ms.name] = tuple(i for i in range(1, max(present, default=0) + 1) if i not in present)
         return ImportdataResult(
@@ -87,7 +94,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
                 i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
                 for i in imported
             },
-            effects=tuple(AddMeasurementSet(i.ms) for i in imported),
+            effects=(*(AddMeasurementSet(i.ms) for i in imported), SetValue(KEY, lines)),
         )  # fmt: skip
 
     def _with_intents(self, ctx: StageContext, item: Imported, wanted: bool) -> tuple[MeasurementSet, IntentSource]:
@@ -137,11 +144,27 @@ def _stated(ms: MeasurementSet, reason: str) -> list[IntentDecision]:
     ]
 
 
-def _kinds(ms: MeasurementSet) -> list[SpwKind]:
+def line_windows(ms: MeasurementSet, rule: str) -> list[int]:
+    """Real ids of the science windows with lines, by ``specline_spws``.
+
+    Raises InputError for a rule that is neither a word nor a list of ids.
+    """
+    if rule == "auto":
+        return [int(s.id) for s in ms.science_spws if is_line_window(s.band, s.min_hz, s.bandwidth_hz, s.n_channels)]
+    if rule in ("none", "all"):
+        return [int(s.id) for s in ms.science_spws] if rule == "all" else []
+    try:
+        wanted = set(expand_ids(rule))
+    except (PlError, ValueError):
+        raise InputError(f"specline_spws is auto, none, all or a list of ids such as 2,4~6; not '{rule}'.") from None
+    return [int(s.id) for s in ms.science_spws if int(s.id) in wanted]
+
+
+def _kinds(ms: MeasurementSet, lines: set[int]) -> list[SpwKind]:
     return [
         SpwKind(
             vis=ms.name, spw=int(s.id), band=s.band, channels=s.n_channels, channel_khz=s.channel_width_hz / 1e3,
-            line=is_line_window(s.band, s.min_hz, s.bandwidth_hz, s.n_channels), centre_hz=s.centre_hz,
+            line=int(s.id) in lines, centre_hz=s.centre_hz,
             bandwidth_hz=s.bandwidth_hz,
         )
         for s in ms.science_spws

@@ -23,6 +23,9 @@ class PriorcalsInputs(Inputs):
     apply_gaincurves: bool = param(True, doc="Correct for the dishes' efficiency and its change with elevation.")
     apply_opcal: bool = param(True, doc="Correct for the opacity of the air.")
     apply_rqcal: bool = param(True, doc="Correct for the requantizer's gains, where they are recorded.")
+    apply_swpowcal: bool = param(
+        False, doc="Correct for the gains of the switched power instead; the requantizer's are in them."
+    )
     apply_antpos: bool = param(True, doc="Correct antenna positions, when there is a file of offsets.")
     antposfile: str | None = param(
         None, doc="File of antenna offsets with columns ms, antenna, xoffset, yoffset, zoffset (ITRF, m) and comment."
@@ -78,8 +81,8 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
     """Make the calibrations known before any solving.
 
     Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains
-    (``rq``, only for data since February 2011 that carry the SYSPOWER table), corrections of antenna positions
-    (``antpos``, from a file).
+    (``rq``, only for data since February 2011 that carry the SYSPOWER table) or, if asked for, the gains of the
+    switched power (``swpow``, which contain them), corrections of antenna positions (``antpos``, from a file).
 
     The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The
     reference pipeline calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are
@@ -102,7 +105,8 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
             made, taus = _opacity(ctx, ms, water[ms.name], inputs.apply_opcal)
             priors.append(made)
             opacities += taus
-            priors.append(_requantizer(ctx, ms, inputs.apply_rqcal))
+            priors.append(_requantizer(ctx, ms, inputs.apply_rqcal and not inputs.apply_swpowcal))
+            priors.append(_switched_power(ctx, ms, inputs.apply_swpowcal))
             made, moved = _positions(ctx, ms, inputs)
             priors.append(made)
             offsets += moved
@@ -206,6 +210,17 @@ def _requantizer(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
     if "SYSPOWER" not in ms.subtables:
         return Prior(vis=ms.name, kind="rq", reason="the data carry no SYSPOWER table")
     return _made(ctx, ms, "rq", "requantizer gains of the SYSPOWER table")
+
+
+def _switched_power(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
+    if not wanted:
+        return Prior(vis=ms.name, kind="swpow", reason="switched off: apply_swpowcal is not set")
+    missing = [name for name in ("SYSPOWER", "CALDEVICE") if name not in ms.subtables]
+    if missing:
+        return Prior(
+            vis=ms.name, kind="swpow", reason=f"the data carry no {' and no '.join(missing)} table", expected=True
+        )
+    return _made(ctx, ms, "swpow", "gains of the switched power, from the SYSPOWER and CALDEVICE tables")
 
 
 def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> tuple[Prior, list[AntennaOffset]]:
