@@ -60,7 +60,8 @@ def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
     """Snapshot the measurement set ``path`` into the folder ``target``; return the number of bytes copied.
 
     The manifest is written last: without it there is no snapshot.  Runs in a worker, because the table tool
-    says which column is in which file.
+    says which column is in which file.  Files about to be altered that are shared with the user's own data, or with
+    another run, as hard links become private here.
     """
     source, folder = Path(path), Path(target)
     words = tuple(sorted(mutates))
@@ -77,6 +78,8 @@ def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
         place = folder / "files" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         clone(file, place)
+        if file.stat().st_nlink > 1:
+            _make_private(file)
         copied.append(name)
     versions = _flag_versions(source)
     names = tuple(sorted(p.name for p in versions.iterdir())) if versions.is_dir() else ()
@@ -204,6 +207,12 @@ def clone(source: Path, target: Path) -> None:
         shutil.copystat(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _make_private(file: Path) -> None:
+    own = file.with_name(f"{file.name}.own")
+    clone(file, own)
+    own.replace(file)
 
 
 def _flag_versions(path: Path) -> Path:
