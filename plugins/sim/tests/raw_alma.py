@@ -150,16 +150,22 @@ class Reduction:
         c.gaincal(
             caltable="first.tbl", field=flux_calibrator, scan=scan, solint="int", calmode="p", **common, **so_far()
         )
-        c.bandpass(
-            caltable="bandpass.tbl",
-            field=flux_calibrator,
-            scan=scan,
-            solint="inf",
-            combine="scan",
-            solnorm=True,
-            **common,
-            **so_far("first.tbl"),
-        )
+        wide = [s for s in self.science if s not in self.narrow]
+        # Channels of 1 MHz are too noisy one by one: a noisy bandpass biases what is solved on top of it.
+        for number, (spws, interval) in enumerate(((wide, "inf"), (self.narrow, "inf,4MHz"))):
+            if spws:
+                chosen = {**common, "spw": ",".join(map(str, spws))}
+                c.bandpass(
+                    caltable="bandpass.tbl",
+                    field=flux_calibrator,
+                    scan=scan,
+                    solint=interval,
+                    combine="scan",
+                    solnorm=True,
+                    append=number > 0,
+                    **chosen,
+                    **so_far("first.tbl"),
+                )
         all_calibrators = ",".join(self.calibrators)
         for name, interval in (("phase.tbl", "int"), ("scan.tbl", "inf")):
             c.gaincal(
