@@ -233,3 +233,28 @@ def test_rewind_and_branch_restore_every_column_exactly(tmp_path, add_plugin, uv
             assert digests(root / "work/toy.ms", log) == saw[number], number
         assert session.run().status == "done"
         assert digests(root / "work/toy.ms", log) == after
+
+
+@pytest.mark.casa
+def test_a_file_shared_with_the_users_data_is_made_private_before_a_stage_writes_it(tmp_path, uvfits, monkeypatch):
+    import os
+
+    from pl_kernel import snapshots
+    from pl_kernel.casa import Casa, Recorder
+
+    monkeypatch.chdir(tmp_path)
+    casa = Casa(Recorder(), tmp_path / "casa.log")
+    casa.importuvfits(fitsfile=str(uvfits), vis="mine.ms")
+    log = str(tmp_path / "casa.log")
+    shared = snapshots.files_of_columns("mine.ms", ["DATA"], log)
+    snapshots.copy_measurement_set(tmp_path / "mine.ms", tmp_path / "work.ms", shared)
+    linked = [name for name in shared if (tmp_path / "work.ms" / name).stat().st_nlink > 1]
+    assert linked
+    snapshots.take("work.ms", str(tmp_path / "snapshot"), ["flags"], log)
+    assert [n for n in shared if (tmp_path / "work.ms" / n).stat().st_nlink > 1] == linked
+    snapshots.take("work.ms", str(tmp_path / "snapshot"), ["data"], log)
+    assert not [n for n in shared if (tmp_path / "work.ms" / n).stat().st_nlink > 1]
+    with casa.table("work.ms", nomodify=False) as table:
+        table.putcell("DATA", 0, table.getcell("DATA", 0) * 0 + 7)
+    with casa.table("mine.ms") as table:
+        assert not (table.getcell("DATA", 0) == 7).any()
