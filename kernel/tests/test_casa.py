@@ -237,7 +237,6 @@ def test_rewind_and_branch_restore_every_column_exactly(tmp_path, add_plugin, uv
 
 @pytest.mark.casa
 def test_a_file_shared_with_the_users_data_is_made_private_before_a_stage_writes_it(tmp_path, uvfits, monkeypatch):
-    import os
 
     from pl_kernel import snapshots
     from pl_kernel.casa import Casa, Recorder
