@@ -34,6 +34,8 @@ CALIBRATION = (
     ("hifv_checkflag", {"checkflagmode": "target-vla"}),
     ("hifv_statwt", {}),
     ("hifv_mstransform", {}),
+    ("hifv_flagtargetsdata", {}),
+    ("hif_checkproductsize", {"maximsize": 100}),
     ("hifv_exportdata", {}),
 )
 
@@ -247,3 +249,10 @@ def test_the_split_targets_hold_the_calibrated_data(faulty):
     whole = faulty.columns("FIELD_ID")["FIELD_ID"]
     target = next(f.id for f in faulty.ms.fields if f.name == "SIM_TARGET")
     assert split.rows == int((whole == target).sum())
+
+
+def test_images_are_kept_below_the_limit(faulty):
+    result = faulty.outcome("hif_checkproductsize").result
+    assert result.status == "MITIGATED"
+    assert max(max(s.nx, s.ny) for s in result.before) > 100 >= max(max(s.nx, s.ny) for s in result.after)
+    assert list(result.targets) == ["SIM_TARGET|0,1,2,3"]
