@@ -107,6 +107,12 @@ def test_ignore_list(ignore: dict, spared: bool) -> None:
     assert deformatter.ignored(ignore, "ea01", "C", 4) is spared
 
 
+def test_ignore_list_knows_the_letters_of_bands() -> None:
+    assert deformatter.ignored({"ea01": {"A": "4"}}, "ea01", "Ka", 4)
+    assert deformatter.ignored({"ea01": {"KU": ""}}, "ea01", "Ku", 4)
+    assert not deformatter.ignored({"ea01": {"K": ""}}, "ea01", "Ka", 4)
+
+
 # ---- delays ----------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ SPWS_PER_BASEBAND = 4
 """So many bad windows make a bad baseband."""
 REFERENCE_FRACTION = 0.5
 """When so many of the antennas look bad, it is the reference antenna that is."""
+LETTERS = {"U": "Ku", "KU": "Ku", "A": "Ka", "KA": "Ka"}
+"""Other names of bands in lists of exceptions."""
 FLAGGED_FROM_MJD = 56062.7
 """Deformatters were repaired in other ways before 2012-05-15: earlier data are judged, not flagged."""
 
@@ -128,11 +130,12 @@ def bad_window(
 
 def ignored(ignore: dict[str, dict[str, object]], antenna: str, band: str, spw: int) -> bool:
     """Whether the user's list spares this window: antenna → band → windows (``"4"``, ``"2~5"``; nothing: all)."""
-    bands = ignore.get(antenna)
-    if bands is None:
+    named = ignore.get(antenna)
+    if named is None:
         return False
-    if not bands:
+    if not named:
         return True
+    bands = {LETTERS.get(key.upper(), key): value for key, value in named.items()}
     if band not in bands:
         return False
     given = bands[band]

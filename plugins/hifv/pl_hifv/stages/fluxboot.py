@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,12 @@ from pl_hifv import calibrators, copies, models, solves
 from pl_hifv.calibrators import BandSelection, BandState, FieldSpectrum, MsState, Selection
 from pl_hifv.heuristics.fluxboot import SUSPICIOUS_INDEX, SpectralFit, fit_spectrum, fractional_residuals
 from pl_hifv.models import UnitModel
+from pl_hifv.outliers import FlaggedGain, flag_commands, outlying_gains
 from pl_hifv.stages.testbpdcals import failed
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
-
-CLIP = (0.9, 1.1)
-"""Gains further off from their mean mark times of bad data (reference pipeline, 2026)."""
 
 
 class FluxbootInputs(Inputs):
@@ -63,21 +60,6 @@ class BandSpectrum:
     band: str
     reason: str
     fit: SpectralFit
-
-
-@attrs.frozen(kw_only=True)
-class FlaggedGain:
-    """Data of a calibrator flagged in the copy because the gain was off its mean; ``amplitude`` relative to it.
-
-    ``time_s`` is the middle of the solution in MJD seconds.
-    """
-
-    antenna: str
-    spw: int
-    pol: int
-    scan: int
-    time_s: float
-    amplitude: float
 
 
 class FluxbootResult(Result):
@@ -226,14 +208,8 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
                 solint=known.long_solint, combine="", minsnr=5.0, spw=band.spw,
                 append=number > 0 and Path(path).is_dir(),
             )  # fmt: skip
-        outliers = _outliers(inner, copy, band, path) if Path(path).is_dir() else []
-        hands = solves.correlations(copy, band.spws)
-        commands = [
-            f"mode='manual' antenna='{o.antenna}' spw='{o.spw}' scan='{o.scan}' correlation='{hands[o.pol]}'"
-            f" timerange='{_time_range(o.time_s, known.long_s)}'"
-            for o in outliers
-            if o.pol < len(hands)
-        ]
+        outliers = outlying_gains(inner, copy, band, path) if Path(path).is_dir() else []
+        commands = flag_commands(outliers, solves.correlations(copy, band.spws), known.long_s)
         if commands:
             inner.casa.flagdata(
                 vis=copy.path, mode="list", inpfile=commands, action="apply", flagbackup=False, savepars=False
@@ -309,30 +285,6 @@ def _fresh(ctx: StageContext, copy: MeasurementSet) -> None:
     version = "as_split"
     known = Path(f"{copy.path}.flagversions").is_dir()
     ctx.casa.flagmanager(vis=copy.path, mode="restore" if known else "save", versionname=version)
-
-
-def _outliers(ctx: StageContext, copy: MeasurementSet, band: BandSelection, path: str) -> list[FlaggedGain]:
-    found = []
-    for spw in band.spws:
-        solutions = solve.read_solutions(ctx, path, spw)
-        amplitude = np.abs(solutions.gain)
-        off = ~solutions.flag & ((amplitude < CLIP[0]) | (amplitude > CLIP[1]))
-        for pol, channel, row in zip(*np.nonzero(off), strict=True):
-            found.append(
-                FlaggedGain(
-                    antenna=copy.antenna(int(solutions.antenna[row])).name, spw=spw, pol=int(pol),
-                    scan=int(solutions.scan[row]), time_s=float(solutions.time_s[row]),
-                    amplitude=float(amplitude[pol, channel, row]),
-                )
-            )  # fmt: skip
-    return found
-
-
-def _time_range(middle_s: float, length_s: float) -> str:
-    """CASA's selection of an interval around a time in MJD seconds."""
-    epoch = datetime(1858, 11, 17, tzinfo=UTC)
-    ends = (epoch + timedelta(seconds=middle_s + half) for half in (-length_s / 2, length_s / 2))
-    return "~".join(end.strftime("%Y/%m/%d/%H:%M:%S.%f")[:-5] for end in ends)
 
 
 def _measured(
