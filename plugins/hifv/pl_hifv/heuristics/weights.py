@@ -8,5 +8,5 @@ from pl_kernel import heuristic
 
 @heuristic("calibration.calwt", telescope=VLA)
 def calwt(kind: str) -> bool:
-    """Never: the VLA's raw weights are no noise estimates, so scaling them by gains says nothing (reference pipeline)."""
+    """Never: the VLA's raw weights are no noise estimates, so gains say nothing of them (reference pipeline, 2026)."""
     return False
