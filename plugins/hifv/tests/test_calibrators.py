@@ -132,7 +132,7 @@ def test_band(flagged: int = 0, delay_ns: float = 3.0, channels: int = 1, **more
             table=table, initial=table, refants=names, flagged=0.0, critical=0.45, largest_ns=delay_ns,
             median_ns=delay_ns,
         ),
-        gain=caltable("gain", {n: (1.0, 0) for n in names}), gain_solint="int",
+        gain=caltable("gain", dict.fromkeys(names, (1.0, 0))), gain_solint="int",
         bandpass=BandpassSolve(
             table=caltable("bandpass", dict.fromkeys(names, (1.0, flagged))), flagged=flagged / 10,
             snr={0: 100.0, 1: 100.0}, channels={0: channels, 1: 1},
