@@ -103,10 +103,11 @@ class Exportdata(Stage[ExportdataInputs, ExportdataResult]):
             )
             expected["continuum"] = 1
         if inputs.exportmses:
-            expected["ms"] = len(sets)
+            every = ctx.measurement_sets(inputs.vis)  # with the targets split off
+            expected["ms"] = len(every)
             made += [
                 _archive(ctx.products / f"{ms.stem}.ms.tgz", "ms", [Path(ms.path)], ms.name, "calibrated data")
-                for ms in sets
+                for ms in every
             ]
         manifest = _manifest(ctx, stem, sets, made)
         made.append(manifest)
@@ -208,7 +209,10 @@ def _manifest(ctx: StageContext, stem: str, sets: list[MeasurementSet], made: li
                 tags = {"flags": "finalflags", "applied": "applycmds", "ms": "finalms", "restore": "restorestate"}
                 tag = tags[product.kind]
                 ElementTree.SubElement(entry, tag, _attributes(ctx, product))
+    whole = {ms.name for ms in sets}
     for product in made:
+        if product.kind == "ms" and product.source not in whole:
+            ElementTree.SubElement(ous, "splitms", _attributes(ctx, product))
         if product.kind == "caltables":
             ElementTree.SubElement(by_session[product.source], "caltables", _attributes(ctx, product))
         if product.kind == "continuum":
