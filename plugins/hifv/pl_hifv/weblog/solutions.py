@@ -13,7 +13,7 @@ from pl_hif.solve import Solutions, read_solutions
 from pl_hif.visibilities import pieces
 from pl_kernel.ms.model import MeasurementSet
 
-_MOST_ROWS = 20_000
+_MOST_ROWS = 6_000
 """Rows per window that an overview of calibrated data is made from; more only thicken the cloud."""
 
 _SAME_S = 10.0
