@@ -221,7 +221,8 @@ def _averaged(
     total = count = None
     seen = 0
     hands = [i for i, c in enumerate(ms.polarization_of(ms.spw(spw).id).correlations) if c in ("RR", "LL", "XX", "YY")]
-    for piece in pieces(ctx, ms, ["CORRECTED_DATA", "FLAG", "ANTENNA1", "ANTENNA2"], [field], [spw], scans):
+    columns = ["CORRECTED_DATA", "FLAG", "ANTENNA1", "ANTENNA2"]
+    for piece in pieces(ctx, ms, columns, [field], [spw], scans, rows=_MOST_ROWS):
         pair = place[piece.columns["ANTENNA1"]] * number + place[piece.columns["ANTENNA2"]]
         order = np.argsort(pair, kind="stable")
         present, first = np.unique(pair[order], return_index=True)
