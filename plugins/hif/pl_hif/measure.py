@@ -115,14 +115,18 @@ def largest(ctx: Any, path: str) -> float:
     return max(ends) if ends else float("nan")
 
 
-def _path(stem: str, kind: str) -> str:
+def image_path(stem: str, kind: str) -> str:
+    """File of one kind of an image; of a multi-term image its first term (``X.image.tt0``, ``X.image.tt0.pbcor``)."""
     plain = f"{stem}.{kind}"
-    return plain if Path(plain).is_dir() else f"{stem}.{kind}.tt0"
+    if Path(plain).is_dir():
+        return plain
+    head, dot, tail = kind.partition(".")
+    return f"{stem}.{head}.tt0{dot}{tail}"
 
 
 def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     """Measure a finished image."""
-    path = _path(stem, "image")
+    path = image_path(stem, "image")
     with ctx.casa.image(path) as image:
         unit, beam = str(image.brightnessunit()), _beam(image)
         shape = tuple(int(n) for n in image.shape())
@@ -133,7 +137,7 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     )
     mask_pixels = 0
     peaks, lows, noises, where = [], [], [], []
-    responses = _responses(ctx, _path(stem, "pb"), frequency)
+    responses = _responses(ctx, image_path(stem, "pb"), frequency)
     for plane, response, mask in zip(planes(ctx, path, masked=False), responses, masks, strict=True):
         inside = np.zeros(plane.shape, bool) if mask is None else mask > 0.5
         mask_pixels = max(mask_pixels, int(inside.sum()))

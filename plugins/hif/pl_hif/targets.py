@@ -10,6 +10,8 @@ CLEAN_LIST = "hif.cleanlist"
 """Context value: the pending list of clean targets."""
 CONTINUUM = "hif.continuum"
 """Context value: what hif_findcont found, by "field|spw"."""
+SIZE_MITIGATION = "hif.size_mitigation"
+"""Context value: what hif_checkproductsize wants to be smaller."""
 SHORT_INTENTS = {
     "TARGET": "sci", "BANDPASS": "bp", "PHASE": "ph", "AMPLITUDE": "flux", "CHECK": "chk", "POLARIZATION": "pol",
 }  # fmt: skip

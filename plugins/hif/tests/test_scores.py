@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 
@@ -22,6 +24,7 @@ from pl_hif.stages.refant import MsRanking, RefantResult
 from pl_hif.stages.uvcontsub import Subtraction, UvcontsubResult
 from pl_hif.targets import CleanTarget, ContinuumRecord, Selection
 from pl_kernel import QAScore
+from pl_kernel.context import Context
 from pl_kernel.qa import combine
 from pl_kernel.stage import ItemFailure
 
@@ -175,10 +178,13 @@ def target(**changes: object) -> CleanTarget:
 
 def test_listed_images() -> None:
     result = MakeimlistResult(targets=(target(),), expected=1, intent="TARGET", specmode="cont", datatype="RAW")
-    assert combine(img.images_listed(result)) == 1.0
-    assert combine(img.images_listed(attrs.evolve(result, expected=4))) == 0.25
-    assert combine(img.images_listed(attrs.evolve(result, targets=(target(continuum=()),)))) == 0.3
-    assert combine(img.images_listed(attrs.evolve(result, targets=(), expected=0))) is None
+    looked = Context(run_name="r", root=Path("/r"), values={"hif.continuum": {}})
+    never = Context(run_name="r", root=Path("/r"))
+    assert combine(img.images_listed(attrs.evolve(result, targets=(target(continuum=()),)), never)) == 1.0
+    assert combine(img.images_listed(result, looked)) == 1.0
+    assert combine(img.images_listed(attrs.evolve(result, expected=4), looked)) == 0.25
+    assert combine(img.images_listed(attrs.evolve(result, targets=(target(continuum=()),)), looked)) == 0.3
+    assert combine(img.images_listed(attrs.evolve(result, targets=(), expected=0), looked)) is None
 
 
 def made(rms: float, diverged: bool = False, **changes: object) -> MadeImage:

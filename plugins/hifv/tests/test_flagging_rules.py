@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pl_hifv.heuristics.flagging import Window, baseband_edges, matching_intents, time_buffer_s
+from pl_hifv.heuristics.flagging import Window, baseband_edges, matching_intents, online_command, time_buffer_s
 
 
 def windows(baseband, first_id, start_hz, count=8, width_hz=128e6, channels=64, **more):
@@ -53,3 +53,10 @@ def test_only_scans_without_another_purpose_are_flagged():
 )
 def test_online_flags_reach_half_or_one_and_a_half_integrations(how, expected):
     assert time_buffer_s(how, 3.0, 0.2) == pytest.approx(expected)
+
+
+def test_a_row_of_flag_cmd_becomes_a_line_of_a_flag_list():
+    row = "antenna='ea23&&*' timerange='2021/06/11/14:09:46.458~2021/06/11/14:12:21.772'"
+    assert online_command(row, "ANTENNA_NOT_ON_SOURCE") == f"mode='manual' {row} reason='ANTENNA_NOT_ON_SOURCE'"
+    assert online_command(" mode='clip' reason='x' ", "it's") == "mode='clip' reason='x'"
+    assert online_command("antenna='1'", "it's bad") == "mode='manual' antenna='1' reason='it_s_bad'"

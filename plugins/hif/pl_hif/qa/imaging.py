@@ -11,7 +11,9 @@ from pl_hif.stages.findcont import FindcontResult
 from pl_hif.stages.makeimages import MadeImage, MakeimagesResult
 from pl_hif.stages.makeimlist import MakeimlistResult
 from pl_hif.stages.uvcontsub import UvcontsubResult
+from pl_hif.targets import CONTINUUM
 from pl_kernel import QAScore, scorer
+from pl_kernel.context import Context
 from pl_kernel.qa import AppliesTo, erf_score, linear
 
 
@@ -53,8 +55,11 @@ def continuum_subtracted(result: UvcontsubResult) -> QAScore:
 
 
 @scorer(MakeimlistResult)
-def images_listed(result: MakeimlistResult) -> list[QAScore]:
-    """Listed of expected; continuum images with windows whose continuum nobody knows."""
+def images_listed(result: MakeimlistResult, context: Context) -> list[QAScore]:
+    """Listed of expected; continuum images with windows whose continuum nobody knows.
+
+    The latter counts only where hif_findcont has looked: a continuum recipe uses all channels on purpose.
+    """
     if not result.expected:
         return [
             QAScore(
@@ -71,7 +76,7 @@ def images_listed(result: MakeimlistResult) -> list[QAScore]:
         )
     ]  # fmt: skip
     for t in result.targets:
-        if t.intent == "TARGET" and t.specmode in ("cont", "mfs"):
+        if t.intent == "TARGET" and t.specmode in ("cont", "mfs") and CONTINUUM in context.values:
             known = bool(t.continuum)
             scores.append(
                 QAScore(

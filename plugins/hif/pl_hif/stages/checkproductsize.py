@@ -10,13 +10,14 @@ import attrs
 from pl_hif.heuristics import productsize
 from pl_hif.heuristics.productsize import Limits, Size
 from pl_hif.stages.makeimlist import Makeimlist, MakeimlistInputs
+from pl_hif.targets import SIZE_MITIGATION
 from pl_kernel import Inputs, Result, Stage, param
 from pl_kernel.effects import SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.stage_context import StageContext
 
-KEY = "hif.size_mitigation"
+KEY = SIZE_MITIGATION
 """Run value: what hif_makeimlist has to heed."""
 TYPES = (DataType.REGCAL_CONTLINE_SCIENCE, DataType.REGCAL_CONT_SCIENCE, DataType.REGCAL_CONTLINE_ALL, DataType.RAW)
 

@@ -18,7 +18,7 @@ from pl_kernel.serialize import from_json
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import ItemContext, StageContext
 
-KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model")
+KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "alpha", "alpha.error")
 _NSIGMA = {"auto": 4.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
 """How deep to clean, by the trust in the mask; auto and the last two are the reference pipeline's (2026)."""
 _SKY = (
@@ -177,7 +177,7 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
         if not attempts[-1].diverged:
             break
     numbers = measure.image_numbers(ctx, stem, target)
-    files = {k: f"{stem}.{k}" for k in KINDS if Path(f"{stem}.{k}").is_dir()}
+    files = {k: path for k in KINDS if Path(path := measure.image_path(stem, k)).is_dir()}
     if "image" not in files:
         raise PlError(f"CASA made no image of {target.field}; its log says why.")
     moments = measure.moments(ctx, stem, target, numbers) if target.specmode == "cube" else {}
@@ -261,7 +261,8 @@ def _clean(ctx: ItemContext, job: _Job, common: dict[str, Any], dirty: measure.P
 def _remove(ctx: ItemContext, stem: str) -> None:
     """Remove what an earlier attempt left: tclean would go on from it."""
     for kind in _SKY:
-        for path in (f"{stem}.{kind}", *(f"{stem}.{kind}.tt{i}" for i in range(3))):
+        terms = (f"{stem}.{kind}.tt{i}" for i in range(5))  # nterms = 3 has five of the point spread function
+        for path in (f"{stem}.{kind}", *terms, f"{stem}.image.tt0.pbcor"):
             if Path(path).exists():
                 ctx.files.rmtree(path)
 

@@ -11,6 +11,7 @@ from pl_hif.targets import (
     CLEAN_LIST,
     CONTINUUM,
     SHORT_INTENTS,
+    SIZE_MITIGATION,
     CleanTarget,
     ContinuumRecord,
     channel_text,
@@ -112,9 +113,12 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             choice = ctx.heuristic("imaging.robust", telescope=sets[0].telescope)(specmode)
             robust, reasons["robust"] = float(choice.value), choice.reason
         beam = grids.beam_arcsec(ctx, sets, name, spws, robust)
-        cell, reasons["cell"] = _cell(inputs.hm_cell, beam)
+        smaller = (ctx.value(SIZE_MITIGATION) or {}).get("targets", {}).get(f"{name}|{','.join(map(str, spws))}", {})
+        cell, reasons["cell"] = _cell(inputs.hm_cell or smaller.get("cell") or "", beam)
         where = grids.pointing(sets, name)
         size, reasons["imsize"] = self._size(ctx, sets, inputs, specmode, lowest, cell, intent, where.spread_arcsec)
+        if smaller.get("imsize") and not inputs.hm_imsize and max(smaller["imsize"]) < size:
+            size, reasons["imsize"] = int(max(smaller["imsize"])), "limit of hif_checkproductsize"
         fraction = imaging.fractional_bandwidth([lowest], [highest])
         deconvolver, nterms, reasons["deconvolver"] = imaging.deconvolver(specmode, fraction)
         records = _records(ctx, name, spws)

@@ -97,6 +97,17 @@ def matching_intents(patterns: str, obs_modes: Sequence[str]) -> tuple[str, ...]
     return tuple(p for p in dict.fromkeys(wanted) if p in found)
 
 
+def online_command(command: str, reason: str) -> str:
+    """One row of FLAG_CMD as a line of a flag list: its mode and its reason are said in it."""
+    text = command.strip()
+    if "mode=" not in text:
+        text = f"mode='manual' {text}"
+    if "reason=" not in text:
+        clean = "".join(c if c.isalnum() or c in "_-" else "_" for c in reason.strip())
+        text = f"{text} reason='{clean or 'online'}'"
+    return text
+
+
 def time_buffer_s(how: str, integration_s: float, given_s: float) -> list[float]:
     """How far online flags are widened before and after, in seconds (reference pipeline, 2026).
 

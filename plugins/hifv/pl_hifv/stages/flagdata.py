@@ -77,7 +77,8 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
 
     In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags,
     shadowed antennas, scans of pointing and set-up, the user's template, autocorrelations, named scans, edge channels,
-    the beginning of scans, the edges of basebands.
+    the beginning of scans, the edges of basebands. Online flags come from a file, or else from the data's own FLAG_CMD
+    table (its rows that are not marked as applied).
 
     Edges: max(1, int(fracspw·channels)) channels on both sides of each window. Beginning of scans: see
     `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none.
@@ -100,7 +101,8 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
         return FlagdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
 
     def _one(self, ctx: StageContext, ms: MeasurementSet, inputs: FlagdataInputs) -> MsFlags:
-        commands, reasons = _commands(ms, inputs)
+        recorded = _recorded_commands(ctx, ms) if inputs.online else []
+        commands, reasons = _commands(ms, inputs, recorded)
         lines = ["mode='summary' name='before'"]
         for agent in AGENTS:
             if commands.get(agent):
@@ -127,8 +129,13 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
         )  # fmt: skip
 
 
-def _commands(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The command lines of every agent that has something to do, and why those that have not do nothing."""
+def _commands(
+    ms: MeasurementSet, inputs: FlagdataInputs, recorded: list[str]
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The command lines of every agent that has something to do, and why those that have not do nothing.
+
+    ``recorded`` are the online flags in the data's own FLAG_CMD table, used where there is no file of them.
+    """
     done: dict[str, list[str]] = {}
     why: dict[str, str] = {}
     if inputs.clip:
@@ -141,8 +148,11 @@ def _commands(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[dict[str, lis
         if wanted and path.is_file():
             done[agent] = _read_commands(path)
             why[agent] = f"{len(done[agent])} commands of {path.name}"
+        elif wanted and agent == "online" and recorded:
+            done[agent] = recorded
+            why[agent] = f"{len(recorded)} commands of the FLAG_CMD table"
         elif wanted:
-            why[agent] = f"there is no {path.name}"
+            why[agent] = f"there is no {path.name}" + (" and FLAG_CMD is empty" if agent == "online" else "")
     if inputs.shadow:
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.autocorr:
@@ -185,6 +195,21 @@ def _commands(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[dict[str, lis
                 " reason='quack'"
             ]
     return done, why
+
+
+def _recorded_commands(ctx: StageContext, ms: MeasurementSet) -> list[str]:
+    """Online flags that the data carry in FLAG_CMD and that nobody has applied yet, as lines of a flag list."""
+    if "FLAG_CMD" not in ms.subtables:
+        return []
+    with ctx.casa.table(f"{ms.path}/FLAG_CMD") as table:
+        if not table.nrows():
+            return []
+        rows = zip(table.getcol("COMMAND"), table.getcol("REASON"), table.getcol("APPLIED"), strict=True)
+        return [
+            flagging.online_command(str(command), str(reason))
+            for command, reason, applied in rows
+            if str(command).strip() and not applied
+        ]
 
 
 def _timings(ms: MeasurementSet) -> list[flagging.ScanTiming]:
