@@ -298,7 +298,11 @@ def test_a_run_can_be_stopped_after_a_stage_and_resumed(toy, pl):
 
 def test_ctrl_c_ends_with_130_and_the_run_goes_on_later(toy, pl):
     command = [sys.executable, "-m", "pl_kernel", "run", "toy_twice", "--set", "toy_add.sleep=60"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # In a background job the shell has SIGINT ignored, and children inherit that.
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     started = Path("toy_twice/stages/001-toy_add")
     for _ in range(600):
         if started.is_dir():

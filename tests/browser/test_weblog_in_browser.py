@@ -218,7 +218,7 @@ def test_a_running_web_log_offers_news_when_there_are_any(browser: Any, tmp_path
     page.clock.run_for(6000)
     page.locator("#reload").wait_for(state="visible", timeout=5000)
     page.click("#reload")
-    page.wait_for_function("document.querySelector('.state').textContent.includes('6 of 6')")
+    page.wait_for_function("document.querySelector('.state')?.textContent.includes('6 of 6')")
     write_site(run, live=False)
     page.goto((index.parent / STAGE).as_uri())
     assert not page.locator("#live").is_visible()
