@@ -24,8 +24,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     changed."""
     from pl_sim.testing import cached_simulation
 
-    def make(preset: str, faults: Sequence[str] = (), copy: bool = True) -> Path:
-        path = cached_simulation(preset, faults=faults)
+    def make(preset: str, faults: Sequence[str] = (), copy: bool = True, block: int = 0) -> Path:
+        path = cached_simulation(preset, faults=faults, block=block)
         if not copy:
             return path
         folder = tmp_path_factory.mktemp(preset.replace("-", "_"))
@@ -330,10 +330,14 @@ def run_raw(script: str, vis: Path, *arguments: str) -> dict[str, Any]:
 @pytest.mark.casa
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "kind"), [("alma-b6", "mfs"), ("alma-b3", "mtmfs"), ("alma-b3-mosaic", "mosaic"), ("alma-7m-b6", "mfs")]
-)
-def test_casa_alone_recovers_the_truth(simulated: Callable[..., Path], name: str, kind: str) -> None:
-    found = run_raw("raw_alma.py", simulated(name), kind)
+    ("name", "kind", "block"),
+    [
+        ("alma-b6", "mfs", 0), ("alma-b3", "mtmfs", 0), ("alma-b3-sessions", "mtmfs", 1),
+        ("alma-b3-mosaic", "mosaic", 0), ("alma-7m-b6", "mfs", 0),
+    ],
+)  # fmt: skip
+def test_casa_alone_recovers_the_truth(simulated: Callable[..., Path], name: str, kind: str, block: int) -> None:
+    found = run_raw("raw_alma.py", simulated(name, block=block), kind)
     assert found["tsys_worst"] < 0.01
     if name != "alma-7m-b6":  # no radiometers
         assert found["wvr_removed"] > 0.8
