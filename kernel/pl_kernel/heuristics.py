@@ -40,7 +40,7 @@ def heuristic(slot: str, **conditions: str | Iterable[str]) -> Callable[[F], F]:
     """Mark a function as an implementation of ``slot`` for data that meet the conditions.
 
     Conditions compare with facts of the run such as ``telescope``, ``array``, ``band``, ``intent``:
-    ``@heuristic("refant", telescope=("EVLA", "VLA"))``.  More conditions make it more specific.
+    ``@heuristic("refant", telescope=("OLD-ARRAY", "ARRAY"))``.  More conditions make it more specific.
     """
     tidy = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in conditions.items()}
 

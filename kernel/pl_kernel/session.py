@@ -283,6 +283,8 @@ def _check_data(paths: list[Path], root: Path, plugins: Registry) -> None:
     importers = {i.kind for i in plugins.importers}
     needed = 0
     for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{path} is given twice.")
         found = recognise(path)
         if found.kind not in importers:
             raise InputError(

@@ -406,6 +406,30 @@ def test_a_measurement_set_without_a_subtable_is_refused(pl, tiny_ms):
 
 
 @pytest.mark.casa
+def test_data_given_twice_are_refused(pl, tiny_ms):
+    Path("import.yaml").write_text(IMPORT)
+    code, _, err = pl("run", "import.yaml", tiny_ms.path, f"{tiny_ms.path}/", "-o", "run")
+    assert code == 2 and "given twice" in one_sentence(err)
+    assert not Path("run").exists()
+
+
+@pytest.mark.casa
+@pytest.mark.parametrize(
+    ("file", "says"), [("table.dat", "main table cannot be opened"), ("SPECTRAL_WINDOW/table.f0i", "SPECTRAL_WINDOW has no readable CHAN_")]
+)
+def test_a_measurement_set_damaged_inside_is_named_in_a_sentence(pl, tiny_ms, file, says):
+    shutil.copytree(tiny_ms.path, "broken.ms")
+    with Path("broken.ms", file).open("r+b") as damaged:
+        damaged.truncate(100)
+    before = content(Path("broken.ms"))
+    Path("import.yaml").write_text(IMPORT)
+    code, _, err = pl("run", "import.yaml", "broken.ms", "-o", "run")
+    last = err.strip().splitlines()[-1]
+    assert code == 1 and last.startswith("pl: ") and "broken.ms" in last and "damaged" in last and says in last
+    assert content(Path("broken.ms")) == before
+
+
+@pytest.mark.casa
 def test_a_disk_without_space_is_noticed_before_work_starts(pl, tiny_ms, monkeypatch):
     from collections import namedtuple
 

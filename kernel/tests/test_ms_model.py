@@ -2,7 +2,6 @@
 
 import json
 import math
-import pickle
 import subprocess
 import sys
 import tarfile
@@ -15,6 +14,7 @@ import attrs
 import numpy as np
 import pytest
 
+from pl_kernel.compute import Worker
 from pl_kernel.errors import DataError, InputError, UnknownName
 from pl_kernel.ms.datatypes import ColumnType, DataType
 from pl_kernel.ms.intents import parse_rule
@@ -42,9 +42,10 @@ MS = sample_ms(fields=("3C286", "J1407", "J1407", "5921"), scans=(
 ))  # fmt: skip
 
 
-def test_json_and_pickle_are_exact() -> None:
+def test_json_and_the_way_to_a_worker_are_exact() -> None:
     assert loads(dumps(MS), MeasurementSet) == MS
-    assert pickle.loads(pickle.dumps(MS)) == MS
+    with Worker() as worker:  # there and back through the pipe to a worker process
+        assert worker.call(attrs.evolve, MS) == MS
     assert dumps(loads(dumps(MS), MeasurementSet)) == dumps(MS)
 
 

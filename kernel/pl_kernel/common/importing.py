@@ -91,9 +91,12 @@ def import_data(ctx: StageContext, inputs: ImportInputs) -> tuple[Imported, ...]
         taken.add(name)
         ctx.progress(count - 1, len(sources), f"importing {source.name}")
         path, how = resolve(importer.run)(ctx, source, name, inputs.in_place)
-        ms = read_measurement_set(
-            path, ctx.telescopes, name=name, session=session, relative_to=ctx.work, open_table=ctx.casa.table
-        )
+        try:
+            ms = read_measurement_set(
+                path, ctx.telescopes, name=name, session=session, relative_to=ctx.work, open_table=ctx.casa.table
+            )
+        except DataError as error:
+            raise DataError(f"{source} cannot be used. {error.sentence}", detail=error.detail) from error
         if rules:
             ms = ms.with_intents(rules)
         imported.append(
@@ -217,6 +220,10 @@ def _locks(_folder: str, names: list[str]) -> list[str]:
 
 def _raw_managers(ctx: StageContext, path: Path) -> set[int]:
     """Storage managers of the main table that hold nothing but raw visibilities."""
-    with ctx.casa.table(path) as table:
-        managers = table.getdminfo().values()
+    try:
+        with ctx.casa.table(path) as table:
+            managers = table.getdminfo().values()
+    except RuntimeError as error:
+        name = path.name.removesuffix(".partial")
+        raise DataError(f"{name} is damaged: its main table cannot be opened.", detail=str(error)) from error
     return {int(m["SEQNR"]) for m in managers if set(map(str, m["COLUMNS"])) <= RAW_COLUMNS}

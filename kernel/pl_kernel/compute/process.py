@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any
 
 from ..errors import StageFailed, WorkerDied
@@ -88,8 +87,10 @@ class Worker:
                     on_message(content)
         except (EOFError, ConnectionError):
             raise WorkerDied(f"The worker process {self._epitaph()}.") from None
-        except (PicklingError, AttributeError, TypeError) as error:
+        except Exception as error:
             self.stop(now=True)
+            if not _cannot_travel(error):
+                raise
             raise StageFailed(f"What was sent to or from a worker process cannot travel: {error}.") from error
         except BaseException:
             self.stop(now=True)  # its answer is still to come, and must not be taken for that of the next call
@@ -138,3 +139,9 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _cannot_travel(error: Exception) -> bool:
+    """Whether an object could not be sent over the connection, whose encoding has an error class of its own."""
+    encoding = ("PicklingError", "UnpicklingError")
+    return isinstance(error, (AttributeError, TypeError)) or type(error).__name__ in encoding

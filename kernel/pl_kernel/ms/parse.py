@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pl_kernel.errors import DataError
 from pl_kernel.ms.records import Antenna, Field, Frame, Polarization, Source, SpectralWindow, WeatherSummary
 from pl_kernel.ms.tables import Subtable
 from pl_kernel.ms.telescopes import Telescope
@@ -127,8 +128,12 @@ def parse_spws(table: Subtable, telescope: Telescope) -> tuple[SpectralWindow, .
     """All windows of the table."""
     windows = []
     for i in range(table.n_rows):
-        centres = np.asarray(table.get("CHAN_FREQ")[i], dtype=float).ravel()
-        widths = np.asarray(table.get("CHAN_WIDTH")[i], dtype=float).ravel()
+        cells = {name: table.get(name)[i] for name in ("CHAN_FREQ", "CHAN_WIDTH")}
+        for name, cell in cells.items():
+            if cell is None:
+                raise DataError(f"It is damaged: SPECTRAL_WINDOW has no readable {name} for spectral window {i}.")
+        centres = np.asarray(cells["CHAN_FREQ"], dtype=float).ravel()
+        widths = np.asarray(cells["CHAN_WIDTH"], dtype=float).ravel()
         first, step, irregular = _axis(centres, widths)
         resolution = table.get("RESOLUTION")[i]
         centre = float((centres.min() + centres.max()) / 2) if centres.size else 0.0

@@ -119,6 +119,7 @@ def simulate_command(
     import sys
 
     from pl_kernel.compute import Worker
+    from pl_kernel.errors import InputError
     from pl_sim.faults import parse_fault
     from pl_sim.presets import get_preset
 
@@ -127,6 +128,8 @@ def simulate_command(
     for fault in faults:
         parse_fault(fault)
     out = out.absolute()
+    if not out.parent.is_dir():
+        raise InputError(f"There is no folder {out.parent} to put {out.name} into.")
     with (
         Worker() as worker,
         click.progressbar(

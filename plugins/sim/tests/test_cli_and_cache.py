@@ -85,3 +85,10 @@ def test_help_says_what_is_beside_the_set():
     from pl_sim.cli import simulate_command
 
     assert "OUT.ms.truth" in CliRunner().invoke(simulate_command, ["--help"]).output
+
+
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path: Path):
+    from pl_sim.cli import simulate_command
+
+    result = CliRunner().invoke(simulate_command, ["vla-c-cont-d", str(tmp_path / "no" / "x.ms")])
+    assert "There is no folder" in str(result.exception) and not (tmp_path / "no").exists()
