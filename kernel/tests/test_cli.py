@@ -415,7 +415,8 @@ def test_data_given_twice_are_refused(pl, tiny_ms):
 
 @pytest.mark.casa
 @pytest.mark.parametrize(
-    ("file", "says"), [("table.dat", "main table cannot be opened"), ("SPECTRAL_WINDOW/table.f0i", "SPECTRAL_WINDOW has no readable CHAN_")]
+    ("file", "says"),
+    [("table.dat", "main table cannot be opened"), ("SPECTRAL_WINDOW/table.f0i", "has no readable CHAN_")],
 )
 def test_a_measurement_set_damaged_inside_is_named_in_a_sentence(pl, tiny_ms, file, says):
     shutil.copytree(tiny_ms.path, "broken.ms")
