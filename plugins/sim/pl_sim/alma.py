@@ -201,8 +201,17 @@ class Water:
         return self._instrument.pwv_mm + self.fluctuation_mm(times, width_s)
 
 
+_last_elevations: tuple[Observation, NDArray[np.float64]] | None = None
+
+
 def subscan_elevations(obs: Observation) -> NDArray[np.float64]:
-    """Mean elevation (rad) of the subscan that every integration belongs to, (time,)."""
+    """Mean elevation (rad) of the subscan that every integration belongs to, (time,).
+
+    Every spw asks for those of the same observation; the answer for the last one is kept.
+    """
+    global _last_elevations
+    if _last_elevations is not None and _last_elevations[0] is obs:
+        return _last_elevations[1]
     entries = list(timeline(obs))
     counts = np.array([len(entry.times) for entry in entries])
     fields = [obs.fields[entry.field] for entry in entries]
@@ -210,7 +219,10 @@ def subscan_elevations(obs: Observation) -> NDArray[np.float64]:
     # One call for all times: what costs is the orientation of the Earth, not its application.
     _, elevation = Geometry(obs.array.positions_m).azel(np.concatenate([e.times for e in entries]), *places.T)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.repeat(np.add.reduceat(elevation, starts) / counts, counts)
+    found = np.repeat(np.add.reduceat(elevation, starts) / counts, counts)
+    found.flags.writeable = False
+    _last_elevations = (obs, found)
+    return found
 
 
 @frozen
