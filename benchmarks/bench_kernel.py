@@ -103,11 +103,12 @@ def install(folder: Path) -> None:
 def one_size(size: tuple[int, int, int, int], stages: int, root: Path) -> dict[str, float]:
     """Run ``stages`` idle stages on a context of this size; times are medians per stage."""
     from pl_kernel import recipe as recipes
-    from pl_kernel.runner import Runner, _Attempt
+    from pl_kernel.drawing import Pages
+    from pl_kernel.runner import Runner
     from pl_kernel.session import Session
 
     Runner._write_site = lambda self, live: None  # type: ignore[method-assign]
-    _Attempt._render = lambda self, job, result: None  # type: ignore[method-assign]
+    Pages.submit = lambda self, drawing: None  # type: ignore[method-assign]
     blocks, spws, fields, images = size
     fill = dict(zip(("blocks", "spws", "fields", "images"), (blocks, spws or 1, fields or 1, images), strict=True))
     steps = [recipes.Step(stage="bench_fill", parameters=fill)]

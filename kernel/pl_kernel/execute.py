@@ -15,38 +15,15 @@ import attrs
 
 from .casa import CallRecord, LogRecord, Recorder
 from .compute import serve
-from .context import Context
 from .errors import PlError, StageFailed
 from .journal import busy
-from .ms.model import MeasurementSet
+from .packing import PackedContext
 from .params import ResolvedValue, fill, resolve
 from .plugins import registry
 from .serialize import from_json, to_json
 from .stage import Result
 from .stage_context import Place, StageContext
 from .weblog.page import make_page
-
-
-@attrs.frozen(kw_only=True)
-class PackedContext:
-    """A context on its way to the worker, which keeps measurement sets from stage to stage.
-
-    ``rest`` is the context without them, ``order`` their keys, ``new`` those that the worker has not been sent yet.
-    """
-
-    rest: Context
-    order: tuple[str, ...]
-    new: Mapping[str, MeasurementSet]
-
-    def unpack(self) -> Context:
-        """Return the context; what it does not need any more is forgotten."""
-        known = {**_known, **self.new}
-        _known.clear()
-        _known.update((key, known[key]) for key in self.order)
-        return attrs.evolve(self.rest, measurement_sets=tuple(_known[key] for key in self.order))
-
-
-_known: dict[str, MeasurementSet] = {}
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +23,14 @@ from .casa.script import header, stage_block
 from .compute import Worker
 from .context import Context
 from .contextfile import ContextFile
+from .drawing import Drawing, Drawn, Pages
 from .effects import Effect, fold
 from .errors import DataError, InputError, JournalError, PlError, UnknownName, WorkerDied
 from .events import Event, EventBus
-from .execute import PackedContext, StageAnswer, StageJob
+from .execute import StageAnswer, StageJob
 from .inside import inside, plain
 from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord, damaged, read_object
-from .ms.model import MeasurementSet
+from .packing import Packer
 from .params import resolve
 from .plugins import Registry, kernel_version
 from .qa import QAScore, combine, score_result
@@ -70,11 +70,13 @@ class Runner:
         self._next_step = 0
         self._last: StageRecord | None = None
         self._script: list[str] = []
+        self._by_hand = False
+        self._undrawn: list[Drawing] = []
         self.scheduler = ""
         self.context_file = ContextFile(folder.root / "context.json")
         self._worker = Worker(folder.root / "worker.log")
-        self._sent: dict[str, MeasurementSet] = {}
-        self._sent_to: int | None = None
+        self._packer = Packer(self._worker)
+        self._pages = Pages(folder.root / "pages.log", self._write_live_site)
 
     @property
     def steps(self) -> tuple[RunStep, ...]:
@@ -105,6 +107,7 @@ class Runner:
     def _refold(self, up_to: int | None = None) -> None:
         """Fold the results on disk, all or up to a stage."""
         self.outcomes, self._script, self._next_step, self._last = [], [], 0, None
+        self._undrawn = []
         self.context = self._empty_context()
         for folder, stage in self.folder.done_stages():
             if up_to is not None and stage.number > up_to:
@@ -123,8 +126,25 @@ class Runner:
                 raise damaged(folder, error) from None
             self.outcomes.append(outcome)
             self._next_step, self._last = stage.step + 1, stage
+            self._note_page(folder, stage, outcome)
         while self._at_breakpoint() and self._next_step < self.record.passed:
             self._next_step += 1
+
+    def _note_page(self, folder: Path, stage: StageRecord, outcome: StageOutcome) -> None:
+        """Remember a page that a kill or Ctrl-C has cost, while the data are still what it would have shown."""
+        if stage.snapshot:
+            self._undrawn.clear()  # this stage altered what the pages before it show
+        if stage.status != "ok" or (folder / "page.json").is_file():
+            return
+        place = Place(stage.name, stage.number, self.folder.work, folder, self.folder.products)
+        try:
+            logs = from_json(read_json(folder / "log.json"), tuple[LogRecord, ...])
+            timing = read_object(folder / "timing.json")
+        except PlError:  # the page can do without
+            logs, timing = (), {}
+        self._undrawn.append(
+            Drawing(place=place, context=self.context, result=outcome.result, logs=logs, timing=timing)
+        )
 
     def _at_breakpoint(self) -> bool:
         return self._next_step < len(self.steps) and self.steps[self._next_step].stage == BREAKPOINT
@@ -348,8 +368,12 @@ class Runner:
     def run(self, stop_after: str | int | None = None) -> tuple[str, str]:
         """Run what is left; return the status (done, stopped, interrupted or failed) and a sentence."""
         self._note_versions()
+        self._by_hand = False
         self.record = attrs.evolve(self.record, status="running", finished=None)
         self.folder.write_run(self.record)
+        for drawing in self._undrawn:
+            self._pages.submit(drawing)
+        self._undrawn = []
         try:
             while self._next_step < len(self.steps):
                 if self._at_breakpoint():
@@ -361,12 +385,16 @@ class Runner:
                 if stop_after is not None and stop_after in (outcome.name, outcome.number):
                     self._pass_breakpoints()
                     return "stopped", f"Stopped after stage {outcome.number}, {outcome.name}, as asked."
+            self.collect_pages()
         except KeyboardInterrupt:
+            self._by_hand = True
             return "interrupted", "Stopped by hand; pl resume repeats the stage that was running."
         return "done", ""
 
     def finish(self, status: str) -> str:
         """Write down how the run ended, and its last web log; return a sentence when that is impossible."""
+        with contextlib.suppress(KeyboardInterrupt):  # the pages have been given up then
+            self.collect_pages(now=self._by_hand)
         self.record = attrs.evolve(self.record, status=status, finished=datetime.now(UTC))
         try:
             self.folder.write_run(self.record)
@@ -375,7 +403,24 @@ class Runner:
         self._write_site(live=False)
         return ""
 
+    def collect_pages(self, now: bool = False) -> None:
+        """Wait for the pages that are being drawn, or give them up, and pass on what they had to complain of."""
+        drawn: list[Drawn] = []
+        try:
+            drawn = self._pages.give_up() if now else self._pages.wait()
+        except KeyboardInterrupt:
+            drawn = self._pages.give_up()
+            self._by_hand = True
+            raise
+        finally:
+            for page in drawn:
+                for complaint in page.complaints:
+                    self._emit("log", page.number, page.stage, level="warning", message=complaint)
+                if page.site_seconds is not None:
+                    self._emit("site_written", None, "", seconds=page.site_seconds)
+
     def close(self) -> None:
+        self._pages.close()
         self._worker.stop()
 
     def _step(self, index: int, step: RunStep) -> tuple[StageOutcome | None, str]:
@@ -418,11 +463,7 @@ class Runner:
         # From here on the stage is done, whatever happens to its page.
         self._keep(index, attempt)
         if attempt.record.status == "ok":
-            try:
-                attempt.show()
-            except (PlError, OSError) as error:
-                message = f"The page of stage {number} is not complete: {error}"
-                self._emit("log", number, step.stage, level="warning", message=message)
+            attempt.show()
         return self.outcomes[-1], ""
 
     def _keep(self, index: int, attempt: _Attempt) -> None:
@@ -431,18 +472,6 @@ class Runner:
         self._script.append(attempt.block)
         self.outcomes.append(attempt.outcome)
         self._next_step, self._last = index + 1, attempt.record
-
-    def packed(self, context: Context) -> PackedContext:
-        """Return a context for the worker, with the measurement sets that it does not know yet."""
-        self._worker.start()
-        if self._worker.pid != self._sent_to:
-            self._sent, self._sent_to = {}, self._worker.pid
-        keys = {id(ms): key for key, ms in self._sent.items()}
-        new = {uuid.uuid4().hex: ms for ms in context.measurement_sets if id(ms) not in keys}
-        keys |= {id(ms): key for key, ms in new.items()}
-        order = tuple(keys[id(ms)] for ms in context.measurement_sets)
-        self._sent = dict(zip(order, context.measurement_sets, strict=True))
-        return PackedContext(rest=attrs.evolve(context, measurement_sets=()), order=order, new=new)
 
     def _emit(self, kind: str, number: int | None, stage: str, **data: Any) -> None:
         self.events.emit(Event(kind=kind, stage_number=number, stage=stage, data=data))
@@ -457,6 +486,13 @@ class Runner:
             self._emit("log", None, "", level="warning", message=f"The web log could not be written: {error}")
             return
         self._emit("site_written", None, "", seconds=time.monotonic() - begin)
+
+    def _write_live_site(self) -> float:
+        from .weblog.site import write_site
+
+        begin = time.monotonic()
+        write_site(self.folder.root, live=True)
+        return time.monotonic() - begin
 
     def _write_script(self, last: str = "") -> None:
         text = header(self.record.name, self.record.recipe.get("title", "")) + "".join(self._script) + last
@@ -489,10 +525,12 @@ class _Attempt:
         runner, number, name = self.runner, self.record.number, self.record.name
         cls = runner.plugins.stage(name)
         self.record = attrs.evolve(self.record, topic=cls.topic)
+        if cls.mutates:  # pages show the data as their stages left them
+            runner.collect_pages()
         self._snapshot(cls)
         self.job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
-            context=runner.packed(attrs.evolve(runner.context, stage_number=number)), recipe=self.step.parameters,
+            context=runner._packer.pack(attrs.evolve(runner.context, stage_number=number)), recipe=self.step.parameters,
             user=self.step.user, workers=int(runner.record.options.get("workers", 1)), scheduler=runner.scheduler,
         )  # fmt: skip
         answer = self.answer = self._ask(execute.run_stage, self.job)
@@ -541,15 +579,18 @@ class _Attempt:
         )  # fmt: skip
 
     def show(self) -> None:
-        """Draw the page of the finished stage, and tell everybody."""
+        """Have the page of the finished stage drawn, and tell everybody."""
         assert self.outcome is not None
+        drawing = Drawing(
+            place=self.job.place, context=self.context, result=self.answer.result, logs=tuple(self.logs),
+            timing=self.timing,
+        )  # fmt: skip
         try:
-            self._render(self.job, self.answer.result)
-            self._write_timing()
-            self.runner._write_site(live=True)
+            self.runner._pages.submit(drawing)
+        except OSError as error:  # no process could be started
+            message = f"The page of stage {self.record.number} cannot be drawn: {error}"
+            self.runner._emit("log", self.record.number, self.record.name, level="warning", message=message)
         finally:
-            self.outcome = attrs.evolve(self.outcome, seconds=time.monotonic() - self._begin)
-            self.runner.outcomes[-1] = self.outcome
             self.runner._emit(
                 "stage_finished", self.record.number, self.record.name, status="ok", score=self.outcome.score,
                 seconds=self.outcome.seconds, title=self.record.title, worst=_worst_message(list(self.outcome.scores)),
@@ -674,23 +715,6 @@ class _Attempt:
             "calls": [{"task": c.task, "seconds": c.seconds, "outcome": c.outcome} for c in answer.calls],
         }  # fmt: skip
         write_json(self.folder / "timing.json", self.timing)
-
-    def _render(self, job: StageJob, result: Any) -> None:
-        begin = time.monotonic()
-        try:
-            packed = self.runner.packed(self.runner.context)
-            answer = self._ask(execute.render_stage, attrs.evolve(job, context=packed), result)
-            error, logs = answer.error, answer.logs
-            self.timing["render_casa_seconds"] = sum(c.seconds for c in answer.calls)
-        except PlError as failure:  # matplotlib, too, can kill its process
-            error, logs = f"The page could not be drawn: {failure.sentence}", []
-        if error:
-            logs = [*logs, LogRecord(level="warning", message=error, origin=self.record.name)]
-        known = len(self.logs)
-        self.logs = [*self.logs[:known], *(record for record in logs if record not in self.logs)]
-        write_json(self.folder / "log.json", self.logs)
-        self.timing["render_seconds"] = time.monotonic() - begin
-        self.open_call = None
 
 
 def _number_of(folder: Path) -> int:

@@ -20,10 +20,18 @@ from pl_kernel import recipe as recipes
 from pl_kernel.branch import branch
 from pl_kernel.cli.app import call
 from pl_kernel.compute import Worker, serve
-from pl_kernel.errors import InputError, JournalError, PlError, RunLocked, StageFailed, UnknownName
+from pl_kernel.drawing import Pages
+from pl_kernel.errors import (
+    InputError,
+    JournalError,
+    PlError,
+    RunLocked,
+    StageFailed,
+    UnknownName,
+    WorkerDied,
+)
 from pl_kernel.events import Event, EventBus, EventFile
 from pl_kernel.journal import RunFolder
-from pl_kernel.runner import Runner
 from pl_kernel.serialize import to_json
 from pl_kernel.session import Session
 from pl_kernel.snapshots import Manifest
@@ -95,27 +103,53 @@ def make(root, plan):
 
 
 def test_ctrl_c_while_the_page_is_drawn_keeps_the_stage(tmp_path, monkeypatch):
-    def interrupt(self, live):
-        if live:
-            raise KeyboardInterrupt
+    def interrupt(self):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, Session.create(tmp_path / "run", numbers(1, 10)) as session:
-        patch.setattr(Runner, "_write_site", interrupt)
+        patch.setattr(Pages, "wait", interrupt)
+        patch.setattr(Pages, "give_up", lambda self: [])  # which would wait for the page that is being drawn
         outcome = session.run()
-        assert (outcome.status, outcome.interrupted, len(outcome.stages)) == ("stopped", True, 1)
-    assert read(tmp_path / "run/stages/001-toy_add/stage.json")["status"] == "ok"
+        assert (outcome.status, outcome.interrupted, len(outcome.stages)) == ("stopped", True, 2)
+    for stage in ("001-toy_add", "002-toy_add"):
+        assert read(tmp_path / f"run/stages/{stage}/stage.json")["status"] == "ok"
+        (tmp_path / f"run/stages/{stage}/page.json").unlink(missing_ok=True)
     with Session.open(tmp_path / "run") as session:
-        assert len(session.stages) == 1
+        assert len(session.stages) == 2
         assert session.run().status == "done"
         assert session.context.values["toy.total"] == 11
     assert not (tmp_path / "run/attempts").exists()
+    # The pages that were lost are drawn when the run goes on.
+    assert (tmp_path / "run/stages/001-toy_add/page.json").is_file()
+    assert (tmp_path / "run/stages/002-toy_add/page.json").is_file()
+
+
+def test_a_drawing_process_that_dies_costs_a_page_and_nothing_else(tmp_path, monkeypatch):
+    def mortal(self, drawing):
+        if drawing.place.stage_number == 1:
+            self._worker.stop(now=True)
+            self._worker.call = _raise_died
+        else:
+            self._worker.__dict__.pop("call", None)
+        return real(self, drawing)
+
+    def _raise_died(*_args, **_more):
+        raise WorkerDied("The worker process was killed by SIGSEGV.")
+
+    real = Pages._draw
+    monkeypatch.setattr(Pages, "_draw", mortal)
+    with Session.create(tmp_path / "run", numbers(1, 10)) as session:
+        assert session.run().status == "done"
+    log = read(tmp_path / "run/stages/001-toy_add/log.json")
+    assert any("could not be drawn" in r["message"] and "SIGSEGV" in r["message"] for r in log)
+    assert (tmp_path / "run/stages/002-toy_add/page.json").is_file()
 
 
 def test_a_full_disk_while_the_page_is_drawn_keeps_the_stage(tmp_path, monkeypatch):
-    def full(self, job, result):
+    def full(*_):
         raise PlError("Cannot write log.json: no space left on device.")
 
-    monkeypatch.setattr("pl_kernel.runner._Attempt._render", full)
+    monkeypatch.setattr("pl_kernel.drawing.write_json", full)
     with Session.create(tmp_path / "run", numbers(1, 10)) as session:
         assert session.run().status == "done"
         assert session.context.values["toy.total"] == 11

@@ -134,6 +134,12 @@ class Worker:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """Kill the process while another thread waits for its answer, which will be WorkerDied."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def __enter__(self) -> Worker:
         return self
 
