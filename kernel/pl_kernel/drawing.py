@@ -63,6 +63,11 @@ class Pages:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
         self._pending: deque[Future[Drawn]] = deque()
 
+    def warm(self, logfile: Path) -> None:
+        """Have the drawing process import what it needs, while the first stage runs."""
+        self._worker.start()
+        self._thread.submit(self._worker.call, execute.warm_up, logfile)
+
     def submit(self, drawing: Drawing) -> None:
         """Have a page drawn when those before it are."""
         # Started by this thread: a process ends with the thread that started it.
@@ -86,7 +91,8 @@ class Pages:
         return self.wait()
 
     def close(self) -> None:
-        self.give_up() if self._pending else None
+        """End the drawing process; what it still has to do is given up."""
+        self.give_up()
         self._thread.shutdown()
         self._worker.stop()
 

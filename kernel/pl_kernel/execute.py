@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib
 import os
 import resource
 import sys
@@ -114,6 +116,15 @@ def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:
         inputs={}, result=None, error=error, detail=_traceback() if error else "", calls=recorder.calls,
         logs=recorder.logs, choices=[], seconds=time.monotonic() - begin, peak_rss_mb=_peak_mb(),
     )  # fmt: skip
+
+
+def warm_up(logfile: Path) -> None:
+    """Import what drawing needs, seconds of it, while nothing is to be drawn yet."""
+    from .casa import Casa
+
+    with contextlib.suppress(PlError):  # without CASA, the stages will say so
+        Casa(Recorder(), logfile).start()
+    importlib.import_module("pl_kernel.weblog.plots")
 
 
 def casa_version(logfile: Path) -> str:

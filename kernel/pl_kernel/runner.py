@@ -371,6 +371,8 @@ class Runner:
         self._by_hand = False
         self.record = attrs.evolve(self.record, status="running", finished=None)
         self.folder.write_run(self.record)
+        if any(self._takes_data(step) for step in self.steps[self._next_step :]):
+            self._pages.warm(self.folder.root / "pages.log")
         for drawing in self._undrawn:
             self._pages.submit(drawing)
         self._undrawn = []
@@ -390,6 +392,9 @@ class Runner:
             self._by_hand = True
             return "interrupted", "Stopped by hand; pl resume repeats the stage that was running."
         return "done", ""
+
+    def _takes_data(self, step: RunStep) -> bool:
+        return step.stage in self.plugins.stages and self.plugins.stage(step.stage).takes_data
 
     def finish(self, status: str) -> str:
         """Write down how the run ended, and its last web log; return a sentence when that is impossible."""
