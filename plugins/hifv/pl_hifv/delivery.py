@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 import attrs
 import numpy as np
 
-from pl_hifv import versions
 from pl_hifv.lines import line_spws
 from pl_kernel import PlError
+from pl_kernel.common import flagversions as versions
 from pl_kernel.errors import InputError
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.serialize import from_json, read_json, write_json
@@ -83,7 +83,7 @@ def pack_state(ctx: Any, ms: MeasurementSet) -> Path:
         intents={str(f.id): tuple(sorted(f.intents)) for f in ms.fields if f.intents}
         if ms.intents_from == "rules" else {},
         versions={p: CANONICAL[p] for p in _present(ctx, ms)},
-        applied=dict((ctx.value("hifv.applied_how") or {}).get(ms.name, {})), rows=row_order(ctx, ms),
+        applied=dict((ctx.value(versions.HOW) or {}).get(ms.name, {})), rows=row_order(ctx, ms),
         casa=str(ctx.casa.version),
     )  # fmt: skip
     path = Path(ctx.products) / f"{ms.stem}.restore.json"

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 
 from pl_hif.stages.applycal import Applied
-from pl_hifv import versions
 from pl_hifv.heuristics import gainmap
 from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalFrom, MergedCal
-from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet, SetValue
+from pl_kernel.common import flagversions as versions
+from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -102,8 +102,7 @@ class Applycals(Stage[ApplycalsInputs, ApplycalsResult]):
         if found:
             effects.append(versions.remember(ctx, found))
         how = {"applymode": inputs.applymode, "parang": inputs.parang, "calwt": inputs.calwt, "gainmap": inputs.gainmap}
-        known = dict(ctx.value("hifv.applied_how") or {})
-        effects.append(SetValue("hifv.applied_how", {**known, **dict.fromkeys(targets, how)}))
+        effects.append(versions.remember_how(ctx, dict.fromkeys(targets, how)))
         return ApplycalsResult(
             applied=tuple(applied), before=before, after=after, target_fields=targets, dropped=dropped,
             uncalibrated=left, effects=tuple(effects),

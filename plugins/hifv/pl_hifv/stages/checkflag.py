@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import attrs
 
-from pl_hifv import versions
 from pl_hifv.contsel import continuum
 from pl_hifv.flagger import COLUMNS, Flagger, Step
 from pl_hifv.heuristics.rfi import MODES, Mode
@@ -14,6 +13,7 @@ from pl_hifv.occupancy import FlagMap, Spectrum, look, virtual_ids
 from pl_hifv.phases import PhaseJump
 from pl_hifv.selections import Part, calibrators, targets, tested
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions as versions
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import attrs
 
-from pl_hifv import versions
 from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions as versions
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext

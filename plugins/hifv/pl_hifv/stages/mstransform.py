@@ -7,10 +7,10 @@ from typing import Any
 
 import attrs
 
-from pl_hifv import versions
 from pl_hifv.lines import line_spws
 from pl_hifv.selections import Part, with_intent
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions as versions
 from pl_kernel.effects import AddMeasurementSet, Effect
 from pl_kernel.ms.datatypes import ColumnType, DataType, write_history
 from pl_kernel.ms.model import MeasurementSet

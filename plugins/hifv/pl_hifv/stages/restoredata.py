@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from pl_hif.stages.applycal import Applied
-from pl_hifv import delivery, versions
+from pl_hifv import delivery
 from pl_hifv.delivery import Delivery
 from pl_hifv.heuristics.smoothing import Window, decide
 from pl_hifv.lines import KEY as LINES
@@ -18,6 +18,7 @@ from pl_hifv.stages.hanning import SMOOTHED, moved, recorded, smooth
 from pl_kernel import PlError, Result, Stage, param
 from pl_kernel.calibration import VISCAL_TYPES, CalApplication
 from pl_kernel.caltext import import_text
+from pl_kernel.common import flagversions as versions
 from pl_kernel.common.importing import ImportInputs, import_data
 from pl_kernel.effects import (
     AddMeasurementSet,

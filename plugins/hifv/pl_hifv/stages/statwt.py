@@ -9,11 +9,11 @@ import attrs
 import numpy as np
 
 from pl_hif.visibilities import pieces
-from pl_hifv import versions
 from pl_hifv.contsel import continuum
 from pl_hifv.heuristics.antenna_weights import Box, antenna_weights, box
 from pl_hifv.occupancy import PARALLEL, FlagMap, look, virtual_ids
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions as versions
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext

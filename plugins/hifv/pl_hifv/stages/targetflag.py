@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pl_hifv import versions
 from pl_hifv.contsel import continuum
 from pl_hifv.flagger import Step
 from pl_hifv.heuristics import rfi
@@ -10,6 +9,7 @@ from pl_hifv.occupancy import look
 from pl_hifv.selections import Part, calibrators, targets
 from pl_hifv.stages.checkflag import Checked, whole_observations
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions as versions
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
 
