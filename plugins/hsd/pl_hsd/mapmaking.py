@@ -224,7 +224,8 @@ def _axes(image: Any, system: Any, count: int) -> dict[str, Any]:
         return float(found[key]["value"]) * arcsec[found[key]["unit"]] if found else float("nan")
 
     return {
-        "frequency_hz": np.linspace(first, last, count), "frame": str(np.atleast_1d(system.referencecode("spectral"))[0]),
+        "frequency_hz": np.linspace(first, last, count),
+        "frame": str(np.atleast_1d(system.referencecode("spectral"))[0]),
         "restfreq_hz": float(np.atleast_1d(rest["value"])[0]) * _HZ.get(str(rest["unit"]), 1.0),
         "beam": (width("major"), width("minor"), _degrees(found.get("positionangle", found.get("pa")))),
         "unit": str(image.brightnessunit()), "cell_arcsec": abs(float(step[1])),

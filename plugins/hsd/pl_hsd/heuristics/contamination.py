@@ -1,4 +1,4 @@
-"""Whether there is emission at the OFF position: it leaves a dip in every spectrum, best seen where the map is empty."""
+"""Whether there is emission at the OFF position: a dip in every spectrum, best seen where the map is empty."""
 
 from __future__ import annotations
 

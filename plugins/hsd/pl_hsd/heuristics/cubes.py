@@ -12,6 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pl_hsd.ranges import IMAGE, SpectralRanges
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 BLOCK_VALUES = 4_000_000
@@ -55,19 +57,9 @@ def inside(count: int, edges: tuple[int, int]) -> BoolArray:
     return mask
 
 
-def in_spans(count: int, spans: Sequence[Sequence[int]]) -> BoolArray:
-    """[channel]: True within any of the spans, both ends included."""
-    mask = np.zeros(count, bool)
-    for low, high in spans:
-        mask[max(int(low), 0) : max(int(high) + 1, 0)] = True
-    return mask
-
-
-def spans_of(mask: ArrayLike) -> list[tuple[int, int]]:
+def spans_of(mask: ArrayLike) -> tuple[tuple[int, int], ...]:
     """Runs of True, both ends included."""
-    padded = np.concatenate([[False], np.asarray(mask, bool), [False]]).astype(np.int8)
-    steps = np.diff(padded)
-    return [(int(a), int(b) - 1) for a, b in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True)]
+    return tuple((int(a), int(b)) for a, b in SpectralRanges.from_mask(np.asarray(mask, bool), IMAGE).spans)
 
 
 def weighted_spectrum(cube: Any, weight: ArrayLike) -> FloatArray:
