@@ -152,7 +152,7 @@ class Project:
     observing_mode: str = "Standard Interferometry"
     configuration: str = "C-3"
     session: str = "none"
-    ous: str = "uid://A001/Xsim/X100"
+    ous: str = "uid://A001/X5a1d/X100"
     science_goals: tuple[str, ...] = ()
     band: str = "ALMA_RB_06"
     lo_hz: tuple[float, ...] = (224.3e9, 8.0e9, 4.0e9)

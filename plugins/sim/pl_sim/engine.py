@@ -78,6 +78,20 @@ class Run:
     shared: dict[str, Any] = field(factory=dict)
     """Room for extensions to pass things to each other."""
     progress: Callable[[float], None] | None = None
+    _dopplers: dict[int, float] = field(factory=dict, init=False)
+
+    def doppler(self, entry: Entry) -> float:
+        """nu(TOPO) / nu(LSRK) of a line from the field of a subscan, at its middle.
+
+        Found for all subscans at once: what costs is to start the computation.
+        """
+        if not self._dopplers:
+            obs = self.observation
+            entries = list(timeline(obs))
+            places = np.radians([[obs.fields[e.field].ra_deg, obs.fields[e.field].dec_deg] for e in entries])
+            ratios = self.geometry.topocentric_over_lsrk([e.times.mean() for e in entries], *places.T)
+            self._dopplers.update(zip((e.first for e in entries), map(float, ratios), strict=True))
+        return self._dopplers[entry.first]
 
     def noise_rng(self, purpose: str, *indices: int) -> np.random.Generator:
         """A stream that changes with the seed."""
@@ -94,9 +108,7 @@ class Run:
         window = obs.spws[spw]
         ra, dec = math.radians(fld.ra_deg), math.radians(fld.dec_deg)
         source = obs.source(fld.source)
-        doppler = 1.0
-        if source.lines and window.frame == "TOPO":
-            doppler = float(self.geometry.topocentric_over_lsrk(entry.times.mean(), ra, dec)[0])
+        doppler = self.doppler(entry) if source.lines and window.frame == "TOPO" else 1.0
         return SkyModel(
             source,
             ra,

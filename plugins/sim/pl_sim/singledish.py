@@ -251,12 +251,10 @@ class SingleDish(Extension):
 
     def velocity_kms(self, run: Run, entry: Entry, spw: int, rest_hz: float) -> NDArray[np.float64]:
         """LSRK radio velocity of every channel."""
-        obs = run.observation
-        window, fld = obs.spws[spw], obs.fields[entry.field]
+        window = run.observation.spws[spw]
         frequency = window.frequencies_hz
         if window.frame == "TOPO":
-            direction = math.radians(fld.ra_deg), math.radians(fld.dec_deg)
-            frequency = frequency / run.geometry.topocentric_over_lsrk(entry.times.mean(), *direction)[0]
+            frequency = frequency / run.doppler(entry)
         return SPEED_OF_LIGHT / 1e3 * (1 - frequency / rest_hz)
 
     def start(self, run: Run) -> None:

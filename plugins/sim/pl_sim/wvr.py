@@ -1,9 +1,8 @@
 """Water-vapour radiometers: what the four 183 GHz channels of an ALMA antenna see.
 
 `wvrgcal` assumes the production radiometers: double sideband about 183.31 GHz, channels at 1.25, 3.25, 5.5 and
-7.25 GHz,
-1.5, 2.5, 2.0 and 1.5 GHz wide (Nikolic et al. 2013, A&A 552, A104).  Data with other channels are accepted and
-wrongly corrected.
+7.25 GHz, 1.5, 2.5, 2.0 and 1.5 GHz wide (Nikolic et al. 2013, A&A 552, A104).  Data with other channels are accepted
+and wrongly corrected.
 """
 
 from __future__ import annotations
@@ -38,18 +37,20 @@ def _tool(site: Site) -> AtmosphereTool:
     return AtmosphereTool(site, LO_HZ, 16.6e9, _STEP_HZ)
 
 
-@lru_cache(maxsize=64)
-def _table(site: Site, airmass: float) -> FloatArray:
-    """Brightness [4, grid of zenith PWV] at an airmass."""
+@lru_cache(maxsize=8)
+def _members(site: Site) -> list[NDArray[np.bool_]]:
+    """Which frequencies of the tool are in each of the four channels, in both sidebands."""
+    offset = np.abs(_tool(site).freq_hz - LO_HZ)
+    return [np.abs(offset - IF_HZ[c]) <= WIDTH_HZ[c] / 2 for c in range(4)]
+
+
+@lru_cache(maxsize=4096)
+def _brightness_k(site: Site, airmass: float, node: int) -> FloatArray:
+    """Brightness [4] at an airmass for one zenith column of the grid."""
     tool = _tool(site)
-    offset = np.abs(tool.freq_hz - LO_HZ)
-    members = [np.abs(offset - IF_HZ[c]) <= WIDTH_HZ[c] / 2 for c in range(4)]
-    table = np.empty((4, len(_PWV_GRID_MM)))
-    for k, pwv in enumerate(_PWV_GRID_MM):
-        tool.set_water(pwv, airmass)
-        sky = tool.brightness()
-        table[:, k] = [sky[member].mean() for member in members]
-    return table
+    tool.set_water(_PWV_GRID_MM[node], airmass)
+    sky = tool.brightness()
+    return np.array([sky[member].mean() for member in _members(site)])
 
 
 @attrs.frozen
@@ -70,8 +71,12 @@ class Radiometer:
             columns = f"{pwv.min():.2f} to {pwv.max():.2f} mm"
             raise ValueError(f"a water column of {columns} is outside the radiometers' table (0.05 to 8 mm)")
         # Airmass in steps of 0.1 % keeps the cache small; the pattern error is far below the noise.
-        table = _table(self.site, round(1.0 / np.sin(elevation), 3))
-        return np.stack([np.interp(pwv, _PWV_GRID_MM, table[c]) for c in range(4)])
+        airmass = round(1.0 / np.sin(elevation), 3)
+        # The water varies little in one look: only the columns about it are worth the tool's time.
+        first = int(np.searchsorted(_PWV_GRID_MM, pwv.min(), "right")) - 1
+        last = int(np.searchsorted(_PWV_GRID_MM, pwv.max(), "left"))
+        table = np.stack([_brightness_k(self.site, airmass, node) for node in range(first, last + 1)], axis=1)
+        return np.stack([np.interp(pwv, _PWV_GRID_MM[first : last + 1], table[c]) for c in range(4)])
 
     def observe_k(self, rng: np.random.Generator, pwv_mm: FloatArray, elevation: float) -> FloatArray:
         """The same with the noise of the radiometers."""

@@ -93,3 +93,35 @@ def test_an_east_west_baseline_seen_at_transit_is_all_u():
 def test_local_coordinates_go_there_and_back():
     geometry = Geometry(ALMA)
     assert np.allclose(geometry.from_local(geometry.local(ALMA)), ALMA, atol=1e-6)
+
+
+def test_slow_motions_are_interpolated_without_harm():
+    # ERFA's own chain sums every series at every time.
+    import erfa
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    geometry = Geometry(ALMA)
+    times = mjd_seconds("2023-06-10T05:10:00") + np.linspace(0, 7200, 61)
+    ra, dec = math.radians(291.2), math.radians(-29.24)
+    moment = Time(times / 86400, format="mjd", scale="utc")
+    table = iers.earth_orientation_table.get()
+    xp, yp = (angle.to_value("rad") for angle in table.pm_xy(moment))
+    dut1 = table.ut1_utc(moment).to_value("s")
+    site = geometry.longitude, geometry.latitude, geometry.height
+    air = 0.0, 0.0, 0.0, 1.0
+    az, zd, *_ = erfa.atco13(ra, dec, 0, 0, 0, 0, moment.jd1, moment.jd2, dut1, *site, xp, yp, *air)
+    found_az, found_el = geometry.azel(times, ra, dec)
+    assert np.abs(found_az - az).max() < 1e-9, "0.2 mas"
+    assert np.abs(found_el - (np.pi / 2 - zd)).max() < 1e-9
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_directions_may_differ_from_time_to_time(shift: float):
+    geometry = Geometry(VLA)
+    times = mjd_seconds("2023-05-10T04:50:00") + np.arange(3) * 600.0
+    ra, dec = np.radians([202.8, 202.8 + shift, 203.5]), np.radians([30.5, 30.5 - shift, 31.0])
+    together = geometry.velocity_to_lsrk(times, ra, dec)
+    one_by_one = [geometry.velocity_to_lsrk(times[k], ra[k], dec[k])[0] for k in range(3)]
+    # Ten minutes of rotation change the speed by metres per second; the chunking may not.
+    assert together == pytest.approx(one_by_one, abs=1e-3)

@@ -274,9 +274,9 @@ def execution_block(
         model_seed=model_seed,
         direction_frame="ICRS",
         observer="simalma",
-        project="uid://A001/Xsim/X1",
-        scheduling_block="uid://A001/Xsim/X2",
-        execution_block=f"uid://A002/Xsim/X{number}",
+        project="uid://A001/X5a1d/X1",
+        scheduling_block="uid://A001/X5a1d/X2",
+        execution_block=f"uid://A002/X5a1d/X{number}",
         processor=(("CORRELATOR", "ALMA_CORRELATOR_MODE"), ("RADIOMETER", "ALMA_RADIOMETER")),
         notes={
             "writer": {
@@ -433,14 +433,14 @@ def _band_3(scale: str, start: str, session: str, number: int) -> Observation:
 
 @preset("alma-b3", "ALMA 12 m, band 3: continuum in TDM, check source")
 def band_3(scale: str) -> Observation:
-    return _band_3(scale, "2023-06-10T05:10:00", "uid://A001/Xsim/X101", 1)
+    return _band_3(scale, "2023-06-10T05:10:00", "uid://A001/X5a1d/X101", 1)
 
 
 @preset("alma-b3-sessions", "ALMA 12 m, band 3: two execution blocks of two sessions")
 def sessions(scale: str) -> tuple[Observation, ...]:
     days = ("2023-06-10T05:10:00", "2023-06-11T05:30:00")
     return tuple(
-        attrs.evolve(_band_3(scale, start, f"uid://A001/Xsim/X10{number}", number), name=f"alma-b3-eb{number}")
+        attrs.evolve(_band_3(scale, start, f"uid://A001/X5a1d/X10{number}", number), name=f"alma-b3-eb{number}")
         for number, start in enumerate(days, start=1)
     )
 
