@@ -20,6 +20,7 @@ import numpy as np
 
 from pl_kernel.casa import configure
 from pl_sim.casa import open_table
+from pl_sim.geometry import Geometry
 from pl_sim.truth import Truth
 
 SPEED_OF_LIGHT = 299_792_458.0
@@ -53,6 +54,8 @@ class Reduction:
         self.bandpass_scan = next(s["number"] for s in sky if any("BANDPASS" in i for i in s["intents"]))
         self.spw = ",".join(map(str, self.science))
         self.reference = truth.antennas[2]
+        self.turning = len(self.spws[self.science[0]]["correlations"]) == 4
+        """Whether the sky turns against the receptors matters: full polarization."""
         self.found: dict[str, Any] = {}
 
     def a_priori(self) -> None:
@@ -135,8 +138,9 @@ class Reduction:
             spix=list(component.spectrum),
             reffreq=f"{component.reference_hz}Hz",
             usescratch=False,
+            **self._polarization(component),
         )
-        common = {"vis": self.vis, "spw": self.spw, "refant": self.reference, "minsnr": 3.0}
+        common = {"vis": self.vis, "spw": self.spw, "refant": self.reference, "minsnr": 3.0, "parang": self.turning}
         scan = str(self.bandpass_scan)
 
         def so_far(*more: str) -> dict[str, Any]:
@@ -195,6 +199,13 @@ class Reduction:
                 self.found["fluxes"][name] = ratios
         self.found["gain_errors"] = self._gain_errors()
 
+    def _polarization(self, component: Any) -> dict[str, Any]:
+        """What a catalogue says of the polarization of the flux calibrator."""
+        if not self.turning:
+            return {}
+        angle = math.radians(component.polarization_angle_deg)
+        return {"polindex": [component.polarized_fraction], "polangle": [angle], "rotmeas": 0.0}
+
     def _gain_errors(self) -> list[float]:
         """Per spw: rms of (amplitude gain / truth - 1) on the bandpass scan, in units of the thermal error of each
         solution."""
@@ -210,6 +221,8 @@ class Reduction:
             injected = np.abs(self.truth.array("gain")[inside, :, :, s]).mean(axis=0)
             # solnorm makes the mean square of the unflagged channels one.
             injected *= np.sqrt((np.abs(self.truth.array(f"bandpass_{s}"))[..., inner] ** 2).mean(axis=-1))
+            if self.turning:
+                injected *= self._absorbed_leakage(s, clock[inside])
             order = np.argsort(table["ANTENNA1"][here])
             ratio = np.abs(table["CPARAM"][:, 0, here].T[order]) / injected
             channels = len(self.spws[s]["frequency_hz"]) - 8
@@ -226,6 +239,22 @@ class Reduction:
             found.append(float(np.sqrt(np.mean(chi2))))
         return found
 
+    def _absorbed_leakage(self, spw: int, times: np.ndarray) -> np.ndarray:
+        """What amplitude gains solved without D-terms take for gain, (antenna, receptor).
+
+        To first order XX = g_p g_q* [(I + Q) + (d_p + d_q*) U] in the frame of the receptors, so that a gain absorbs
+        1 + d_p U / (I + Q), and 1 + d_p U / (I - Q) for YY.
+        """
+        field = self.truth.fields[self.calibrators[0]]
+        component = self.truth.sources[field.source].components[0]
+        nu = float(self.truth.frequency_hz(spw).mean())
+        array = Geometry(np.array(self.truth.record["positions_m"]))
+        turned = array.parallactic_angle(times, *np.radians((field.ra_deg, field.dec_deg)))
+        linear = component.linear_polarization(nu) * np.exp(-2j * turned)
+        total, (q, u) = component.flux(nu), (linear.real.mean(), linear.imag.mean())
+        leakage = self.truth.array(f"leakage_{spw}").mean(axis=-1)
+        return np.abs(1 + leakage * u / np.array([total + q, total - q]))
+
     def apply(self) -> None:
         import casatasks as c
 
@@ -240,6 +269,7 @@ class Reduction:
                 field=field,
                 spw=self.spw,
                 calwt=True,
+                parang=self.turning,
                 flagbackup=False,
                 gaintable=[*self.tables, "bandpass.tbl", phases, "flux.tbl"],
                 spwmap=[*self.maps, [], [], []],

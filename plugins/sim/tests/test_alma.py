@@ -333,7 +333,7 @@ def run_raw(script: str, vis: Path, *arguments: str) -> dict[str, Any]:
     ("name", "kind", "block"),
     [
         ("alma-b6", "mfs", 0), ("alma-b3", "mtmfs", 0), ("alma-b3-sessions", "mtmfs", 1),
-        ("alma-b3-mosaic", "mosaic", 0), ("alma-7m-b6", "mfs", 0),
+        ("alma-b3-mosaic", "mosaic", 0), ("alma-7m-b6", "mfs", 0), ("alma-b3-pol", "mfs", 0),
     ],
 )  # fmt: skip
 def test_casa_alone_recovers_the_truth(simulated: Callable[..., Path], name: str, kind: str, block: int) -> None:
