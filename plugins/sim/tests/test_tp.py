@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,6 @@ import pytest
 from pl_sim.singledish import BaselineShape, LineCloud, Raster
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A function (preset, faults=(), copy=True) -> tiny set; with copy=False the shared one, which must not be
-    changed."""
-    from pl_sim.testing import cached_simulation
-
-    def make(preset: str, faults: Sequence[str] = (), copy: bool = True) -> Path:
-        path = cached_simulation(preset, faults=faults)
-        if not copy:
-            return path
-        folder = tmp_path_factory.mktemp(preset.replace("-", "_"))
-        for name in (path.name, f"{path.name}.truth"):
-            shutil.copytree(path.parent / name, folder / name)
-        return folder / path.name
-
-    return make
 
 
 def table(path: Path, columns: tuple[str, ...], where: str = "") -> dict[str, np.ndarray]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pl_sim.observation import Observation
     from pl_sim.regions import Region
 
-_MODULES = ("pl_sim.faults.interferometry", "pl_sim.faults.alma", "pl_sim.faults.singledish")
+_MODULES = tuple(
+    f"pl_sim.faults.{name}" for name in ("antennas", "interference", "records", "schedules", "alma", "singledish")
+)
 _REGISTRY: dict[str, type[Fault]] = {}
 
 
