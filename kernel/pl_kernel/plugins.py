@@ -78,7 +78,7 @@ class _Offer:
     def names(self) -> set[tuple[str, str]]:
         taken = {("stage", s.name) for s in self.stages}
         taken |= {("recipe", n) for n in self.recipes} | {("command", n) for n in self.commands}
-        return taken | {("telescope", t.name) for t in self.telescopes} | {("importer", i.kind) for i in self.importers}
+        return taken | {("importer", i.kind) for i in self.importers}
 
 
 def resolve(item: T | Lazy) -> T:
@@ -144,6 +144,10 @@ class Registry:
             loser, winner = (other, offer) if newcomer_owns else (offer, other)
             self._refuse(loser.info, f"it offers a {kind} called '{name}', which belongs to {winner.info.name}")
             if loser is offer:
+                return
+        for other in self._offers.values():
+            if name := _described_otherwise(offer, other):
+                self._refuse(info, f"it describes the telescope {name} otherwise than {other.info.name} does")
                 return
         self._offers[info.name] = offer
         self._infos[info.name] = offer.info
@@ -218,7 +222,13 @@ class Registry:
 
     @property
     def telescopes(self) -> tuple[Telescope, ...]:
-        return tuple(resolve(t) for offer in self._offers.values() for t in offer.telescopes)
+        """One description per telescope: of several, that of the highest edition."""
+        best: dict[str, Telescope] = {}
+        for offer in self._offers.values():
+            for telescope in map(resolve, offer.telescopes):
+                if telescope.name not in best or telescope.edition > best[telescope.name].edition:
+                    best[telescope.name] = telescope
+        return tuple(best.values())
 
     def stage(self, name: str) -> type[Stage[Any, Any]]:
         """Return the class of a stage.
@@ -293,6 +303,20 @@ class Registry:
     def versions(self) -> dict[str, str]:
         """Versions of the accepted plugins, by plugin name."""
         return {p.name: p.version for p in self.plugins if p.accepted}
+
+
+def _described_otherwise(one: _Offer, other: _Offer) -> str:
+    """Name of a telescope that two plugins describe differently in the same edition; empty when there is none.
+
+    Plugins that work with one telescope (interferometers, single dishes) cannot import each other, so each brings the
+    description; a change of it raises the edition.
+    """
+    known = {t.name: t for t in map(resolve, other.telescopes)}
+    for telescope in map(resolve, one.telescopes):
+        same = known.get(telescope.name)
+        if same is not None and same.edition == telescope.edition and same != telescope:
+            return str(telescope.name)
+    return ""
 
 
 def _resolve_or_complain(item: Lazy) -> Callable[..., Any]:

@@ -74,9 +74,13 @@ class Telescope:
     `aliases` are further values of OBSERVATION.TELESCOPE_NAME; `band_in_spw_name` is a regular expression with one
     group that finds the band in a window's name (it wins over the frequency limits); `band_names` translates what
     the group found, when it differs from the band's name.
+
+    Several plugins may describe one telescope (the interferometers and the single dishes of one observatory): the
+    description with the highest `edition` counts, and those of one edition must be equal.
     """
 
     name: str
+    edition: int = 1
     aliases: tuple[str, ...] = ()
     mount: str = "ALT-AZ"
     dish_diameter_m: float | None = None
