@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pl_hsd.ranges import SpectralRanges
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
@@ -71,8 +73,8 @@ def _nanmedian(values: FloatArray) -> FloatArray:
     return np.where(n > 0, (low + high) / 2, np.nan)
 
 
-def deviation_mask(deviation: FloatArray, sigma: float = 5.0) -> tuple[tuple[int, int], ...]:
-    """Return inclusive channel ranges whose scatter exceeds the typical one by ``sigma`` standard deviations.
+def deviation_mask(deviation: FloatArray, sigma: float = 5.0) -> SpectralRanges:
+    """Return the channels whose scatter exceeds the typical one by ``sigma`` standard deviations.
 
     The typical scatter and its spread are median and standard deviation over channels, clipped upwards at 3 until
     stable; each range grows outwards while the scatter is above 2.
@@ -80,7 +82,7 @@ def deviation_mask(deviation: FloatArray, sigma: float = 5.0) -> tuple[tuple[int
     known = np.isfinite(deviation)
     kept = known.copy()
     if not kept.any():
-        return ()
+        return SpectralRanges()
     middle = spread = 0.0
     for _ in range(_ROUNDS):
         middle, spread = float(np.median(deviation[kept])), float(np.std(deviation[kept]))
@@ -89,13 +91,8 @@ def deviation_mask(deviation: FloatArray, sigma: float = 5.0) -> tuple[tuple[int
             break
         kept = left
     if spread == 0:
-        return ()
+        return SpectralRanges()
     core = known & (deviation >= middle + sigma * spread)
     wide = known & (deviation > middle + _GROW_SIGMA * spread)
-    return tuple(span for span in spans_of(wide | core) if core[span[0] : span[1] + 1].any())
-
-
-def spans_of(mask: BoolArray) -> list[tuple[int, int]]:
-    """Inclusive ranges of True."""
-    edges = np.diff(np.concatenate([[0], np.asarray(mask, dtype=np.int8), [0]]))
-    return [(int(a), int(b) - 1) for a, b in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)]
+    grown = SpectralRanges.from_mask(wide | core).spans
+    return SpectralRanges(tuple((a, b) for a, b in grown if core[int(a) : int(b) + 1].any()))
