@@ -14,11 +14,23 @@ _STAGES = (
         "pl_hsd.stages.importdata:Importdata",
         "Import single-dish data and learn how the sky was mapped.",
     ),
+    Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
 )
 
-_SCORERS: tuple[Lazy, ...] = ()
+_HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsd.heuristics.mapgeometry:imaging_rules"),)
 
-_RENDERERS: tuple[Lazy, ...] = ()
+_SCORERS: tuple[Lazy, ...] = (
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:masked_pixels"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:missed_lines"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:contamination"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:sensitivity_ratio"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:rasters_analysed"),
+)
+
+_RENDERERS: tuple[Lazy, ...] = (
+    Lazy("hsd_imaging", "pl_hsd.weblog.imaging:imaging_page"),
+)
 
 
 @hookimpl
@@ -45,6 +57,12 @@ def pl_telescopes() -> "list[Telescope]":
     from pl_hsd.telescopes import ALMA
 
     return [ALMA]
+
+
+@hookimpl
+def pl_heuristics() -> list[Lazy]:
+    """Rules for any single dish; a plugin of an observatory brings more specific ones."""
+    return list(_HEURISTICS)
 
 
 @hookimpl

@@ -9,9 +9,9 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pl_hsd.geometry import unwrapped
 from pl_kernel import PlError, heuristic
 
-SPEED_OF_LIGHT_M_S = 299_792_458.0
 FloatArray = NDArray[np.float64]
 
 
@@ -22,8 +22,8 @@ class ImagingRules:
     cells_per_beam: pixels per beam; margin: pixels added to either size of the map; convsupport: half width of the
     spheroidal gridding function in pixels; kernel_1d, kernel_2d: factors by which that function reduces noise that is
     common to a raster row (of the OFF), and noise of single spectra (of the ON); raw_correlations: also image every
-    correlation by itself; register_antennas: images of single antennas are products, too; beam_width: width of the
-    beam at half power in λ/D.
+    correlation by itself; register_antennas: images of single antennas are products, too; prefix: names of images begin
+    with observation and stage.
     """
 
     cells_per_beam: float = 9.0
@@ -33,7 +33,7 @@ class ImagingRules:
     kernel_2d: float = 0.1597
     raw_correlations: bool = False
     register_antennas: bool = False
-    beam_width: float = 1.13
+    prefix: bool = True
 
 
 @heuristic("hsd.imaging_rules")
@@ -66,27 +66,6 @@ class MapGeometry:
         return self.n_x // 2 - east / cell, self.n_y // 2 + north / cell
 
 
-def beam_arcsec(frequency_hz: float, diameter_m: float, width: float = 1.13) -> float:
-    """Width at half power of a dish's beam: `width` λ/D."""
-    return math.degrees(width * SPEED_OF_LIGHT_M_S / frequency_hz / diameter_m) * 3600
-
-
-def unwrapped_deg(angle_deg: ArrayLike) -> FloatArray:
-    """Angles made continuous around their own circular mean, which lies in [0, 360): no jump at 0°, 180° or 360°.
-
-    The result may leave [0, 360); NaN stays NaN.
-
-    Raises:
-        PlError: there is no finite angle.
-    """
-    angle = np.asarray(angle_deg, float)
-    finite = np.radians(angle[np.isfinite(angle)])
-    if not finite.size:
-        raise PlError("No spectrum has a valid position; a map cannot be placed on the sky.")
-    middle = math.degrees(math.atan2(np.sin(finite).sum(), np.cos(finite).sum())) % 360.0
-    return np.asarray((angle - middle + 180.0) % 360.0 - 180.0 + middle)
-
-
 def map_geometry(ra_deg: ArrayLike, dec_deg: ArrayLike, beam: float, rules: ImagingRules) -> MapGeometry:
     """The map that holds all positions of spectra [n], for a beam in arcsec.
 
@@ -96,7 +75,7 @@ def map_geometry(ra_deg: ArrayLike, dec_deg: ArrayLike, beam: float, rules: Imag
     Raises:
         PlError: no position is finite, or the map would be larger than 8192 pixels (a wild position was not flagged).
     """
-    ra, dec = unwrapped_deg(ra_deg), np.asarray(dec_deg, float)
+    ra, dec = unwrapped(ra_deg), np.asarray(dec_deg, float)
     good = np.isfinite(ra) & np.isfinite(dec)
     if not good.any():
         raise PlError("No spectrum has a valid position; a map cannot be placed on the sky.")

@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pl_hsd.geometry import unwrapped
 from pl_hsd.heuristics import cubes
-from pl_hsd.heuristics.mapgeometry import unwrapped_deg
 
 FloatArray = NDArray[np.float64]
 SHORTEST_INTEGRATION_S = 9.9e-4
@@ -47,7 +47,7 @@ def raster_extent(
     member = (row_id >= 0) & (map_id >= 0)
     if not member.any():
         return None
-    ra, dec = unwrapped_deg(ra_deg), np.asarray(dec_deg, float)
+    ra, dec = unwrapped(ra_deg), np.asarray(dec_deg, float)
     x = (ra - np.nanmean(ra[member])) * math.cos(math.radians(float(np.nanmean(dec[member])))) * 3600
     y = (dec - np.nanmean(dec[member])) * 3600
     member &= np.isfinite(x) & np.isfinite(y)
