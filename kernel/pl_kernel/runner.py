@@ -530,7 +530,7 @@ class _Attempt:
         runner, number, name = self.runner, self.record.number, self.record.name
         cls = runner.plugins.stage(name)
         self.record = attrs.evolve(self.record, topic=cls.topic)
-        if cls.mutates:  # pages show the data as their stages left them
+        if cls.mutates or cls.reads_pages:  # pages show the data as their stages left them
             runner.collect_pages()
         self._snapshot(cls)
         self.job = StageJob(

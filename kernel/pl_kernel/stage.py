@@ -66,6 +66,7 @@ class Stage(Generic[I, R]):
     mutates : which of ``MUTABLE`` it alters in measurement sets, so that the kernel can restore what it saw.
     topic : page of the web log it belongs to, one of ``qa.TOPICS``.
     takes_data : an import stage: its ``vis`` are paths of data, given by the user of the run.
+    reads_pages : it looks at the web log of the stages before, whose pages must be drawn when it starts.
     inputs_class, result_class : taken from the type arguments.
     """
 
@@ -73,6 +74,7 @@ class Stage(Generic[I, R]):
     mutates: ClassVar[frozenset[str]] = frozenset()
     topic: ClassVar[str] = "misc"
     takes_data: ClassVar[bool] = False
+    reads_pages: ClassVar[bool] = False
     inputs_class: ClassVar[type[Inputs]] = Inputs
     result_class: ClassVar[type[Result]] = Result
 

@@ -28,4 +28,33 @@ def pl_stages() -> list[Lazy]:
         Lazy("h_importdata", f"{_HERE}.importdata:ImportData", "Import data of any telescope into the run."),
         Lazy("h_import_calstate", f"{_HERE}.calstate:ImportCalstate", "Register the calibration tables of a text."),
         Lazy("h_mssplit", f"{_HERE}.mssplit:MsSplit", "Split measurement sets by field, window or intent, or average."),
+        Lazy("h_save", f"{_HERE}.save:Save", "Give the state of the run a name."),
+        Lazy("h_resume", f"{_HERE}.save:Resume", "Go on from the state of another run."),
+        Lazy("h_weblog", f"{_HERE}.weblog:Weblog", "Write the web log now."),
+        Lazy("h_exportdata", f"{_HERE}.exportdata:Exportdata", "Write images, calibration, flags … as products."),
+        Lazy("h_restoredata", f"{_HERE}.restoredata:Restoredata", "Restore a calibration from its products."),
+    ]
+
+
+@hookimpl
+def pl_qa_scorers() -> list[Lazy]:
+    """Scorers by stage."""
+    return [
+        Lazy("h_save", f"{_HERE}.save:state_is_whole"),
+        Lazy("h_resume", f"{_HERE}.save:state_was_taken_over"),
+        Lazy("h_weblog", f"{_HERE}.weblog:pages_written"),
+        Lazy("h_exportdata", f"{_HERE}.delivery_qa:products_written"),
+        Lazy("h_restoredata", f"{_HERE}.delivery_qa:calibration_restored"),
+    ]
+
+
+@hookimpl
+def pl_renderers() -> list[Lazy]:
+    """Pages by stage."""
+    return [
+        Lazy("h_save", f"{_HERE}.save:save_page"),
+        Lazy("h_resume", f"{_HERE}.save:resume_page"),
+        Lazy("h_weblog", f"{_HERE}.weblog:weblog_page"),
+        Lazy("h_exportdata", f"{_HERE}.delivery_pages:exportdata_page"),
+        Lazy("h_restoredata", f"{_HERE}.delivery_pages:restoredata_page"),
     ]

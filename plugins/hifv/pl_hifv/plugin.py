@@ -94,7 +94,7 @@ def pl_qa_scorers() -> list[Lazy]:
         Lazy("hifv_solint", "pl_hifv.qa.solint:solution_intervals"),
         Lazy("hifv_fluxboot", "pl_hifv.qa.fluxboot:flux_densities"),
         Lazy("hifv_finalcals", "pl_hifv.qa.bpdcals:final_calibration"),
-        Lazy("hifv_exportdata", "pl_hifv.qa.scores:products_written"),
+        Lazy("hifv_exportdata", "pl_kernel.common.delivery_qa:products_written"),
         Lazy("hifv_hanning", "pl_hifv.qa.preparation:smoothing_done"),
         Lazy("hifv_syspower", "pl_hifv.qa.preparation:compression_found"),
         Lazy("hifv_checkflag", "pl_hifv.qa.interference:interference_flagged"),
@@ -104,7 +104,7 @@ def pl_qa_scorers() -> list[Lazy]:
         Lazy("hifv_plotsummary", "pl_hifv.qa.delivery:summary_drawn"),
         Lazy("hifv_mstransform", "pl_hifv.qa.delivery:targets_split"),
         Lazy("hifv_flagtargetsdata", "pl_hifv.qa.delivery:user_flags"),
-        Lazy("hifv_restoredata", "pl_hifv.qa.delivery:calibration_restored"),
+        Lazy("hifv_restoredata", "pl_kernel.common.delivery_qa:calibration_restored"),
     ]
 
 
@@ -121,7 +121,7 @@ def pl_renderers() -> list[Lazy]:
         Lazy("hifv_solint", "pl_hifv.weblog.solint:solint_page"),
         Lazy("hifv_fluxboot", "pl_hifv.weblog.fluxboot:fluxboot_page"),
         Lazy("hifv_finalcals", "pl_hifv.weblog.bpdcals:final_page"),
-        Lazy("hifv_exportdata", "pl_hifv.weblog.pages:exportdata_page"),
+        Lazy("hifv_exportdata", "pl_kernel.common.delivery_pages:exportdata_page"),
         Lazy("hifv_hanning", "pl_hifv.weblog.preparation:hanning_page"),
         Lazy("hifv_syspower", "pl_hifv.weblog.preparation:syspower_page"),
         Lazy("hifv_checkflag", "pl_hifv.weblog.interference:checkflag_page"),
@@ -131,5 +131,5 @@ def pl_renderers() -> list[Lazy]:
         Lazy("hifv_plotsummary", "pl_hifv.weblog.summary:plotsummary_page"),
         Lazy("hifv_mstransform", "pl_hifv.weblog.delivery:mstransform_page"),
         Lazy("hifv_flagtargetsdata", "pl_hifv.weblog.delivery:flagtargetsdata_page"),
-        Lazy("hifv_restoredata", "pl_hifv.weblog.delivery:restoredata_page"),
+        Lazy("hifv_restoredata", "pl_kernel.common.delivery_pages:restoredata_page"),
     ]

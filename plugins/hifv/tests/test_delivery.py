@@ -1,49 +1,15 @@
-"""Archives of a delivery, gain maps, and the scores that go with them."""
+"""Gain maps, the user's flags, and the scores that go with them."""
 
 from __future__ import annotations
 
-import io
-import tarfile
-
 import pytest
 
-from pl_hifv.delivery import unpack
 from pl_hifv.heuristics.gainmap import GainGroup, Visit, groups
 from pl_hifv.occupancy import FlagMap
 from pl_hifv.qa.interference import interference_flagged, newly_flagged, ranges
 from pl_hifv.stages.checkflag import Checked, CheckflagResult
 from pl_hifv.stages.flagtargetsdata import read_commands
 from pl_kernel import PlError
-
-
-def archive(path, *names):
-    with tarfile.open(path, "w:gz") as opened:
-        for name in names:
-            entry = tarfile.TarInfo(name)
-            entry.size = 3
-            opened.addfile(entry, io.BytesIO(b"abc"))
-    return path
-
-
-def test_only_the_tables_wanted_are_unpacked(tmp_path):
-    made = archive(tmp_path / "tables.tgz", "a.tbl/table.dat", "b.tbl/table.dat")
-    assert unpack(made, tmp_path / "out", ["a.tbl"]) == ("a.tbl",)
-    assert (tmp_path / "out/a.tbl/table.dat").read_bytes() == b"abc"
-    assert not (tmp_path / "out/b.tbl").exists()
-
-
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
-def test_archives_that_lead_out_of_the_folder_are_refused(tmp_path, name):
-    with pytest.raises(PlError, match="leads out of the folder"):
-        unpack(archive(tmp_path / "bad.tgz", name), tmp_path / "out")
-    assert not (tmp_path / "evil").exists()
-
-
-def test_a_damaged_archive_is_named(tmp_path):
-    path = tmp_path / "cut.tgz"
-    path.write_bytes(b"no archive")
-    with pytest.raises(PlError, match=r"cut\.tgz cannot be unpacked"):
-        unpack(path, tmp_path / "out")
 
 
 def phase(scan, field):

@@ -6,7 +6,6 @@ import pytest
 
 from pl_hif.flags import FlagCounts
 from pl_hifv.qa import scores
-from pl_hifv.stages.exportdata import ExportdataResult, Exported
 from pl_hifv.stages.flagdata import FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult, IntentSource
 from pl_hifv.stages.priorcals import Prior, PriorcalsResult
@@ -87,17 +86,3 @@ def test_missing_priors() -> None:
     assert scores.priors_made(PriorcalsResult(priors=(made, skipped))).score == 1.0
     assert scores.priors_made(PriorcalsResult(priors=(made, lost))).score == 0.5
     assert scores.priors_made(PriorcalsResult(priors=(skipped,))).score is None
-
-
-def test_missing_products() -> None:
-    one = Exported(kind="fits", name="a.fits", source="a", size_bytes=10)
-    empty = Exported(kind="fits", name="b.fits", source="b", size_bytes=0)
-
-    def score(*made: Exported, expected: int) -> float | None:
-        return combine(
-            scores.products_written(ExportdataResult(products=made, expected={"fits": expected}, manifest="m"))
-        )
-
-    assert score(one, expected=1) == 1.0
-    assert score(one, empty, expected=2) == 0.5
-    assert score(expected=0) == 0.0

@@ -9,6 +9,8 @@ import attrs
 from pl_hif import flags
 from pl_hif.flags import FlagCounts
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common import flagversions
+from pl_kernel.common.applying import Applied
 from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
@@ -21,21 +23,6 @@ class ApplycalInputs(Inputs):
         doc="What to do with data without a good solution; calflagstrict flags them.",
     )  # fmt: skip
     parang: bool = param(False, doc="Rotate for parallactic angle (polarization).")
-
-
-@attrs.frozen(kw_only=True)
-class Applied:
-    """One call of applycal: a selection of data and the tables applied to it, in order."""
-
-    vis: str
-    field: str
-    spw: str
-    intent: str
-    antenna: str
-    tables: tuple[str, ...] = attrs.field(converter=tuple)
-    gainfields: tuple[str, ...] = attrs.field(converter=tuple)
-    interps: tuple[str, ...] = attrs.field(converter=tuple)
-    calwt: bool = False
 
 
 class ApplycalResult(Result):
@@ -80,7 +67,9 @@ class Applycal(Stage[ApplycalInputs, ApplycalResult]):
         targets: dict[str, tuple[str, ...]] = {}
         left: dict[str, tuple[str, ...]] = {}
         effects: list[Effect] = []
+        found: dict[str, dict[str, str]] = {}
         for ms in ctx.measurement_sets(inputs.vis):
+            found[ms.name] = flagversions.save_before_apply(ctx, ms)
             before[ms.name] = flags.summary(ctx, ms.path, "before")
             calls, missed = self._apply(ctx, ms, inputs)
             applied += calls
@@ -91,6 +80,8 @@ class Applycal(Stage[ApplycalInputs, ApplycalResult]):
             targets[ms.name] = tuple(f.name for f in ms.fields_with_intent("TARGET"))
             typed = ms.with_data_type(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA", overwrite=True)
             effects += [ReplaceMeasurementSet(typed), MarkApplied(ms.name)]
+        how = {"applymode": inputs.applymode, "parang": inputs.parang}
+        effects += [flagversions.remember(ctx, found), flagversions.remember_how(ctx, dict.fromkeys(found, how))]
         return ApplycalResult(
             applied=tuple(applied), before=before, after=after, target_fields=targets, uncalibrated=left,
             effects=tuple(effects),

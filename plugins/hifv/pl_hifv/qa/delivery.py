@@ -9,7 +9,6 @@ from pl_hifv.stages.applycals import ApplycalsResult
 from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult
 from pl_hifv.stages.mstransform import MstransformResult
 from pl_hifv.stages.plotsummary import PlotsummaryResult
-from pl_hifv.stages.restoredata import RestoredataResult
 from pl_hifv.stages.statwt import BandWeights, StatwtResult
 from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
@@ -205,18 +204,4 @@ def user_flags(result: FlagtargetsdataResult) -> list[QAScore]:
             f" {100 * (s.after.fraction - s.before.fraction):.2f}% of {s.vis}.",
         )
         for s in result.sets
-    ]  # fmt: skip
-
-
-@scorer(RestoredataResult, topic="dataset")
-def calibration_restored(result: RestoredataResult) -> list[QAScore]:
-    """1 where everything was there; a restore that had to do without something says what."""
-    return [
-        QAScore(
-            metric="restore.complete", value=len(r.missing), score=0.3 if r.missing else 1.0,
-            short="restored" if not r.missing else f"{len(r.missing)} items missing",
-            long=f"The calibration of {r.vis} was restored with {len(r.tables)} caltables"
-            + (f", without {', '.join(r.missing)}." if r.missing else "."), applies_to=AppliesTo(vis=r.vis),
-        )
-        for r in result.sets
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pl_hifv.stages.exportdata import ExportdataResult
 from pl_hifv.stages.flagdata import FlagdataResult
 from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
@@ -143,31 +142,3 @@ def priors_made(result: PriorcalsResult) -> QAScore:
         long="All prior calibrations that apply were made." if not missing
         else "Not made: " + "; ".join(f"{p.kind} of {p.vis} ({p.reason})" for p in missing) + ".",
     )  # fmt: skip
-
-
-@scorer(ExportdataResult)
-def products_written(result: ExportdataResult) -> list[QAScore]:
-    """Existing products of each kind against those asked for."""
-    scores = []
-    for kind, expected in result.expected.items():
-        if not expected:
-            if kind == "fits":
-                scores.append(
-                    QAScore(
-                        metric="export.fits",
-                        value=0,
-                        score=0.0,
-                        short="No image",
-                        long="The run made no image to deliver.",
-                    )
-                )
-            continue
-        made = sum(1 for p in result.products if p.kind == kind and p.size_bytes > 0)
-        scores.append(
-            QAScore(
-                metric=f"export.{kind}", value=made, score=min(1.0, made / expected),
-                short=f"{made} of {expected} {kind}",
-                long=f"{made} of {expected} products of kind {kind} were written.",
-            )
-        )  # fmt: skip
-    return scores

@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from pl_hif.stages.applycal import Applied
 from pl_hifv.heuristics import gainmap
 from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalFrom, MergedCal
 from pl_kernel.common import flagversions as versions
+from pl_kernel.common.applying import Applied
 from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet

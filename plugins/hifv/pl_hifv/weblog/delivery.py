@@ -7,14 +7,13 @@ from typing import Any
 
 import attrs
 
-from pl_hif.stages.applycal import Applied
 from pl_hifv.heuristics.antenna_weights import Box, shaded
 from pl_hifv.stages.applycals import ApplycalsResult
 from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult
 from pl_hifv.stages.mstransform import MstransformResult
-from pl_hifv.stages.restoredata import RestoredataResult
 from pl_hifv.stages.statwt import BandWeights, StatwtResult
 from pl_hifv.weblog.interference import flag_tables
+from pl_kernel.common.delivery_pages import applied_table
 from pl_kernel.weblog.page import Page, renderer
 
 
@@ -36,17 +35,6 @@ def applycals_page(page: Page, ctx: Any, result: ApplycalsResult) -> None:
         formats={"Before": ".2f", "After": ".2f", "Newly": ".2f"}, caption="Flagged data by field",
     )  # fmt: skip
     flag_tables(page, [(vis, result.before[vis], after) for vis, after in result.after.items()])
-
-
-def applied_table(page: Page, applied: tuple[Applied, ...]) -> None:
-    """One row per call of applycal and table."""
-    page.table(
-        ["Measurement set", "Field", "Spw", "Intent", "Table", "Gain field", "Interpolation", "Weights"],
-        [[a.vis, a.field, a.spw, a.intent or "all", table, gainfield or "all", interp or "default",
-          "changed" if a.calwt else "kept"]
-         for a in applied for table, gainfield, interp in zip(a.tables, a.gainfields, a.interps, strict=True)],
-        caption="Tables in the order in which they were applied",
-    )  # fmt: skip
 
 
 def _fractions(before: tuple[float, float], after: tuple[float, float]) -> tuple[float, float, float]:
@@ -174,18 +162,3 @@ def flagtargetsdata_page(page: Page, ctx: Any, result: FlagtargetsdataResult) ->
     flagged = [(s.vis, s.before, s.after) for s in result.sets if s.commands]
     if flagged:
         flag_tables(page, flagged)
-
-
-@renderer(RestoredataResult)
-def restoredata_page(page: Page, ctx: Any, result: RestoredataResult) -> None:
-    """What was restored from what."""
-    page.section("Restored", anchor="restored")
-    for one in result.sets:
-        for what in one.missing:
-            page.note(f"{one.vis}: the delivery lacks {what}.", "warning")
-        page.facts({
-            "Measurement set": one.vis, "Products": one.products, "Made with CASA": one.casa or "unknown",
-            "Smoothed spws": ", ".join(map(str, one.smoothed)) or "none", "Flag versions": ", ".join(one.versions),
-        })  # fmt: skip
-    page.section("Applied calibration", anchor="applied")
-    applied_table(page, result.applied)

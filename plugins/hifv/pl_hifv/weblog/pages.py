@@ -9,7 +9,6 @@ import attrs
 import numpy as np
 
 from pl_hif.weblog.applied import flag_table
-from pl_hifv.stages.exportdata import ExportdataResult
 from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
@@ -184,17 +183,3 @@ def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
             ["Measurement set", "Antenna", "x", "y", "z"], [[o.vis, o.antenna, *o.offset_m] for o in result.offsets],
             caption="Corrections of antenna positions (ITRF).", units={"x": "m", "y": "m", "z": "m"},
         )  # fmt: skip
-
-
-@renderer(ExportdataResult)
-def exportdata_page(page: Any, ctx: Any, result: ExportdataResult) -> None:
-    """The products."""
-    page.section("Products")
-    page.table(
-        ["File", "Kind", "Content", "Size"],
-        [[Link(p.name, f"products/{p.name}"), p.kind, p.doc, p.size_bytes / 1e6] for p in result.products],
-        units={"Size": "MB"},
-        formats={"Size": ".2f"},
-    )
-    for failure in result.failures:
-        page.note(f"{failure.item}: {failure.reason}", "error")

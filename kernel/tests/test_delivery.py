@@ -1,0 +1,459 @@
+"""Archives, image names, scripts and reports of a delivery; export, restore, saved states and the web log as stages."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from pl_kernel import PlError
+from pl_kernel.common import report
+from pl_kernel.common.archives import pack, sha256, unpack
+from pl_kernel.common.delivery_qa import products_written
+from pl_kernel.common.exportdata import ExportdataResult, Exported
+from pl_kernel.common.exportimages import delivered, fits_name
+from pl_kernel.common.save import Item, SaveResult, stage_after, state_is_whole
+from pl_kernel.common.scripts import calls_of, script
+from pl_kernel.context import ImageRecord
+from pl_kernel.journal import RunRecord, RunStep
+from pl_kernel.qa import AppliesTo, QAScore, combine
+from pl_kernel.recipe import loads
+from pl_kernel.session import Session
+from pl_kernel.stage import ItemFailure
+from pl_kernel.testing import make_tiny_ms
+
+# ---- archives --------------------------------------------------------------------------------------------------------
+
+
+def archive(path, *names):
+    with tarfile.open(path, "w:gz") as opened:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 3
+            opened.addfile(entry, io.BytesIO(b"abc"))
+    return path
+
+
+def test_only_the_tables_wanted_are_unpacked(tmp_path):
+    made = archive(tmp_path / "tables.tgz", "a.tbl/table.dat", "b.tbl/table.dat")
+    assert unpack(made, tmp_path / "out", ["a.tbl"]) == ("a.tbl",)
+    assert (tmp_path / "out/a.tbl/table.dat").read_bytes() == b"abc"
+    assert not (tmp_path / "out/b.tbl").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+def test_archives_that_lead_out_of_the_folder_are_refused(tmp_path, name):
+    with pytest.raises(PlError, match="leads out of the folder"):
+        unpack(archive(tmp_path / "bad.tgz", name), tmp_path / "out")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_links_in_archives_cannot_lead_out_either(tmp_path):
+    with tarfile.open(tmp_path / "bad.tgz", "w:gz") as opened:
+        entry = tarfile.TarInfo("a.tbl")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
+        opened.addfile(entry)
+    with pytest.raises(PlError, match=r"bad\.tgz cannot be unpacked"):
+        unpack(tmp_path / "bad.tgz", tmp_path / "out")
+    assert not (tmp_path / "out/a.tbl").exists()
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    path = tmp_path / "cut.tgz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(PlError, match=r"cut\.tgz cannot be unpacked"):
+        unpack(path, tmp_path / "out")
+
+
+def test_what_is_packed_comes_back_without_locks(tmp_path):
+    table = tmp_path / "x.tbl"
+    table.mkdir()
+    (table / "table.dat").write_bytes(b"data")
+    (table / "table.lock").write_bytes(b"lock")
+    made = pack(tmp_path / "x.tgz", [(table, "y.tbl")])
+    assert unpack(made, tmp_path / "out") == ("y.tbl",)
+    assert [p.name for p in (tmp_path / "out/y.tbl").iterdir()] == ["table.dat"]
+
+
+def test_the_checksum_of_a_folder_knows_names_and_contents(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/one").write_bytes(b"1")
+    first = sha256(tmp_path / "a")
+    (tmp_path / "a/one").rename(tmp_path / "a/two")
+    assert sha256(tmp_path / "a") != first
+    # printf abc | sha256sum
+    (tmp_path / "b").write_bytes(b"abc")
+    assert sha256(tmp_path / "b") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "fits"),
+    [
+        ("demo.s23.N5921_sci.spw0.cube.I.image.pbcor", "demo.N5921_sci.spw0.cube.I.image.pbcor.fits"),
+        ("uid___A1.s35_0.M83_sci.spw17.mfs.I.iter1.image", "uid___A1.M83_sci.spw17.mfs.I.image.fits"),
+        ("demo.s4.s5.spw0.image", "demo.s5.spw0.image.fits"),  # a source called s5
+        ("s4.image", "s4.image.fits"),
+    ],
+)
+def test_names_of_fits_files_lack_stage_and_iteration(image, fits):
+    assert fits_name(image) == fits
+
+
+def image(name, **more):
+    return ImageRecord(**{"name": name, "field": "A", "kind": "image", **more})
+
+
+def test_of_images_with_one_fits_name_the_newest_is_delivered():
+    old, new = image("x.s3.A.image"), image("x.s7.A.image")
+    assert delivered([old, new]) == [new]
+
+
+def test_full_polarization_supersedes_total_intensity_of_targets_only():
+    i, iquv = image("x.A.I.image"), image("x.A.IQUV.image", stokes="IQUV")
+    cal_i = image("x.C.I.image", field="C", intent="PHASE")
+    cal_iquv = image("x.C.IQUV.image", field="C", intent="PHASE", stokes="IQUV")
+    assert delivered([i, iquv, cal_i, cal_iquv]) == [iquv, cal_i, cal_iquv]
+
+
+def test_images_are_chosen_by_kind_intent_and_name():
+    images = [
+        image("x.A.image"), image("x.A.residual", kind="residual"), image("x.B.image", field="B"),
+        image("x.P.image", intent="PHASE"), image("x.Q.image", intent="BANDPASS,PHASE"),
+    ]  # fmt: skip
+    assert [i.name for i in delivered(images)] == ["x.A.image", "x.B.image", "x.P.image", "x.Q.image"]
+    assert [i.name for i in delivered(images, calintents=["BANDPASS"])] == ["x.A.image", "x.B.image", "x.Q.image"]
+    assert [i.name for i in delivered(images, targetimages=["x.B*"], calimages=["none"])] == ["x.B.image"]
+
+
+# ---- scripts ---------------------------------------------------------------------------------------------------------
+
+
+def record(*steps):
+    return RunRecord(
+        name="r", created=datetime(2026, 1, 1, tzinfo=UTC), steps=steps, pl={"plugins": {"common": "1.0"}},
+        data=("/archive/day1.ms",),
+    )  # fmt: skip
+
+
+def test_the_script_of_a_run_is_python_that_calls_its_stages():
+    steps = (
+        RunStep(stage="h_importdata", user={"vis": ["/archive/day1.ms"]}),
+        RunStep(stage="breakpoint"),
+        RunStep(stage="h_mssplit", parameters={"chanbin": 2, "field": 'a "name"'}),
+    )
+    run = record(*steps)
+    text = script('A "run".', calls_of(run), run, {"ProjectSummary": {"proposal_code": "16A-000"}})
+    called = []
+    functions = {
+        "h_init": lambda: type("C", (), {"set_state": lambda _s, *a: called.append(("set_state", a))})(),
+        "h_importdata": lambda **k: called.append(("h_importdata", k)),
+        "h_mssplit": lambda **k: called.append(("h_mssplit", k)),
+        "h_save": lambda: called.append(("h_save", {})),
+    }
+    exec(compile(text.replace("from pl_kernel.casa_style import *", ""), "script", "exec"), functions)
+    assert called == [
+        ("set_state", ("ProjectSummary", "proposal_code", "16A-000")), ("h_importdata", {"vis": ["day1.ms"]}),
+        ("h_mssplit", {"chanbin": 2, "field": 'a "name"'}), ("h_save", {}),
+    ]  # fmt: skip
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def a_report(**more):
+    worst = QAScore(
+        metric="%RawBadchansFlags", value=0.0125, score=0.4, long="Bad <channels> & more",
+        applies_to=AppliesTo(vis="a.ms", spw=(3, 5), antenna="ea01"),
+    )  # fmt: skip
+    good = QAScore(metric="x.rms", value=1.23456, unit="Jy", score=1.0, short="fine", topic="imaging")
+    stage = report.StageScores(number=2, name="hif_x", topic="flagging", score=0.4, scores=(worst, good))
+    return report.Report(
+        project="16A-000", ous="uid://A/B", execution_blocks=("uid://C",), recipe="demo", seconds=61.6, casa="6.7",
+        date=datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC), pl="0.1", sessions={"a.ms": "day_1"}, stages=(stage,), **more,
+    )  # fmt: skip
+
+
+def test_the_report_holds_scores_with_their_data_as_the_observatories_read_it():
+    root = ElementTree.fromstring(report.to_xml(a_report()))
+    assert root.findtext("ProjectStructure/ProposalCode") == "16A-000"
+    assert root.findtext("QaSummary/ReportDate") == "2026-02-03 04:05:06"
+    assert root.findtext("QaSummary/ProcessingTime") == "62 s"
+    stage = root.find("QaPerStage/Stage")
+    assert stage.attrib == {"Number": "2", "Name": "hif_x"}
+    assert stage.find("RepresentativeScore").attrib == {"Score": "0.400", "Reason": "Bad <channels> & more"}
+    first, second = stage.findall("SubScore")
+    assert first.find("Metric").attrib == {"Name": "%RawBadchansFlags", "Value": "1.250%", "Units": "N/A"}
+    assert second.find("Metric").attrib == {"Name": "x.rms", "Value": "1.235", "Units": "Jy"}
+    assert first.find("DataSelection").attrib == {
+        "Asdm": "a.ms", "Session": "day_1", "Spw": "3,5", "Intent": "N/A", "Field": "N/A", "Antenna": "ea01",
+    }  # fmt: skip
+    topics = {t.tag: t.get("Score") for t in root.find("QaPerTopic")}
+    assert topics == {"Dataset": "Undefined", "Calibration": "Undefined", "Flagging": "0.400", "Imaging": "1.000"}
+
+
+def test_the_report_holds_fluxes_and_sensitivities():
+    flux = report.FluxMeasurement(
+        vis="a.ms", field="J1", spw_name="EVLA_C#0", spw=0, flux_jy=1.25, error_jy=0.004, frequency_hz=5.5e9
+    )
+    noise = report.Sensitivity.of(
+        image("a.image", spws=(0, 1), unit="Jy/beam", statistics={"rms": 2e-5, "theoretical_rms": 1.8e-5}), "VLA"
+    )
+    root = ElementTree.fromstring(report.to_xml(a_report(fluxes=[flux], sensitivities=[noise])))
+    found = root.find("QaPerTopic/Calibration/FluxMeasurement").attrib
+    assert (found["FluxJy"], found["FrequencyGHz"], found["Field"]) == ("1.25", "5.500000", "J1")
+    found = root.find("QaPerTopic/Imaging/Sensitivity").attrib
+    assert (found["TheoreticalSensitivity"], found["ObservedSensitivity"]) == ("1.8e-05", "2e-05")
+    assert (found["BandwidthHz"], found["Spw"], found["Array"]) == ("N/A", "0,1", "VLA")
+
+
+def test_control_characters_do_not_make_the_report_unreadable():
+    flux = report.FluxMeasurement(
+        vis="a.ms", field="J\x001\x1b", spw_name="", spw=0, flux_jy=1.0, error_jy=0.0, frequency_hz=1e9
+    )
+    ElementTree.fromstring(report.to_xml(a_report(fluxes=[flux])))
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_products_are_scored_by_what_was_asked_for_and_the_missing_are_named():
+    one = Exported(kind="fits", name="a.fits", source="a", size_bytes=10)
+    empty = Exported(kind="fits", name="b.fits", source="b", size_bytes=0)
+
+    def scored(*made, expected, failures=()):
+        return products_written(
+            ExportdataResult(products=made, expected={"fits": expected}, manifest="m", failures=failures)
+        )
+
+    assert combine(scored(one, expected=1)) == 1.0
+    assert combine(scored(one, empty, expected=2)) == 0.5
+    assert combine(scored(expected=0)) == 0.0
+    (score,) = scored(one, expected=2, failures=(ItemFailure("fits of c.image", "It is gone."),))
+    assert score.score == 0.5 and "c.image (It is gone)" in score.long
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+CALIBRATE = '''
+from pl_kernel import Inputs, Lazy, Result, Stage, hookimpl
+from pl_kernel.calibration import CalApplication, CalFrom, CalTo
+from pl_kernel.common import flagversions
+from pl_kernel.common.applying import apply_library
+from pl_kernel.effects import MarkApplied, RegisterCalibration, RegisterImage
+from pl_kernel.context import ImageRecord
+
+
+class Calibrate(Stage[Inputs, Result]):
+    """Flag, solve for gains and register them."""
+
+    name = "t_calibrate"
+    mutates = frozenset({"flags"})
+
+    def run(self, ctx, inputs):
+        effects = []
+        for ms in ctx.measurement_sets():
+            ctx.casa.flagdata(vis=ms.path, mode="manual", antenna="A3", scan="2", flagbackup=False)
+            table = ctx.path(ms, ext="gcal")
+            ctx.casa.gaincal(vis=ms.path, caltable=table, field="CAL", refant="A0", minsnr=0.0, minblperant=1)
+            with ctx.casa.table(table, nomodify=False) as opened:  # a solution without which data get flagged
+                flags = opened.getcol("FLAG")
+                flags[:, :, 1] = True
+                opened.putcol("FLAG", flags)
+            effects.append(RegisterCalibration(CalApplication(CalTo(ms.name), CalFrom(table, caltype="gaincal"))))
+        return Result(effects=effects)
+
+
+class Apply(Stage[Inputs, Result]):
+    """Apply, flag some more, make an image."""
+
+    name = "t_apply"
+    mutates = frozenset({"flags", "corrected", "weights"})
+
+    def run(self, ctx, inputs):
+        effects, found = [], {}
+        for ms in ctx.measurement_sets():
+            found[ms.name] = flagversions.save_before_apply(ctx, ms)
+            apply_library(ctx, ms, applymode="calflag")
+            ctx.casa.flagdata(vis=ms.path, mode="manual", antenna="A1&A2", scan="5", flagbackup=False)
+            effects.append(MarkApplied(ms.name))
+        effects += [flagversions.remember(ctx, found),
+                    flagversions.remember_how(ctx, {n: {"applymode": "calflag"} for n in found})]
+        with _new(ctx) as image:
+            image.fromshape("t.s3.A.image", [4, 4, 1, 2], overwrite=True)
+        record = ImageRecord(name="t.s3.A.image", field="A", spws=(0,), statistics={"rms": 0.5}, unit="Jy/beam")
+        return Result(effects=[*effects, RegisterImage(record)])
+
+
+def _new(ctx):
+    import contextlib
+
+    return contextlib.closing(ctx.casa.tool("image"))
+
+
+@hookimpl
+def pl_api():
+    return ">=1,<2"
+
+
+@hookimpl
+def pl_stages():
+    return [Lazy("t_calibrate", __name__ + ":Calibrate", "Solve."), Lazy("t_apply", __name__ + ":Apply", "Apply.")]
+'''
+DELIVER = """
+name: t_deliver
+stages:
+  - h_importdata
+  - t_calibrate
+  - h_save: {filename: solved}
+  - t_apply
+  - h_exportdata
+"""
+
+
+def columns(path):
+    from pl_kernel.compute import Worker
+
+    with Worker() as worker:
+        return worker.call(_columns, str(path))
+
+
+def _columns(path):
+    import os
+
+    from pl_kernel.casa import Casa, Recorder
+
+    with Casa(Recorder(), os.devnull).table(path) as table:
+        return {name: table.getcol(name) for name in ("CORRECTED_DATA", "FLAG", "WEIGHT")}
+
+
+@pytest.fixture
+def delivered_run(add_plugin, new_session, tiny_ms):
+    add_plugin("calibrate", CALIBRATE)
+    session = new_session(loads(DELIVER), [tiny_ms.path])
+    outcome = session.run()
+    assert outcome.status == "done", outcome.message
+    return session
+
+
+def restore(new_session, tmp_path, products, data):
+    recipe = loads(f"stages: [{{h_restoredata: {{products_dir: '{products}'}}}}]")
+    return new_session(recipe, [data])
+
+
+@pytest.mark.casa
+class TestStages:
+    def test_export_then_restore_gives_the_same_data_flags_and_weights(
+        self, delivered_run, new_session, tiny_ms, tmp_path
+    ):
+        export = delivered_run.stages[-1]
+        assert export.score == 1.0, [s.long for s in export.scores if s.score != 1.0]
+        products = delivered_run.root / "products"
+        ours = {f"t_deliver.{name}" for name in (
+            "auxproducts.tgz", "casa_commands.log", "casa_pipescript.py", "casa_piperestorescript.py",
+            "pipeline_aquareport.xml", "pipeline_report.json", "pipeline_manifest.xml", "session_1.caltables.tgz",
+            "weblog.tgz",
+        )}  # fmt: skip
+        theirs = {"t.A.image.fits", "tiny.calapply.txt", "tiny.flagversions.tgz", "tiny.restore.json"}
+        assert {p.name for p in products.iterdir()} == ours | theirs
+        root = ElementTree.parse(products / "t_deliver.pipeline_manifest.xml").getroot()
+        named = {e.get("name"): e.get("sha256") for e in root.iter() if e.get("sha256")}
+        assert named == {p.name: sha256(p) for p in products.iterdir() if "manifest" not in p.name}
+        with tarfile.open(products / "t_deliver.weblog.tgz") as packed:
+            names = packed.getnames()
+        assert any(n.endswith("weblog/index.html") for n in names)
+        for stage in ("t_calibrate", "t_apply"):  # the pages of all stages before were drawn
+            assert any(stage in n for n in names), stage
+        aqua = ElementTree.parse(products / "t_deliver.pipeline_aquareport.xml").getroot()
+        assert [s.get("Name") for s in aqua.find("QaPerStage")] == ["h_importdata", "t_calibrate", "h_save", "t_apply"]
+        assert aqua.find("QaPerTopic/Imaging/Sensitivity").get("ObservedSensitivity") == "0.5"
+
+        again = restore(new_session, tmp_path, products, tiny_ms.path)
+        outcome = again.run()
+        assert outcome.status == "done", outcome.message
+        assert outcome.score == 1.0, [s.long for s in outcome.stages[-1].scores]
+        one, two = (columns(s.root / "work/tiny.ms") for s in (delivered_run, again))
+        for name in one:
+            assert np.array_equal(one[name], two[name]), name
+        assert one["FLAG"].any() and not one["FLAG"].all()
+        mine, theirs = (
+            s.context.calibration.export_text(s.context.measurement_sets, state="applied")
+            for s in (delivered_run, again)
+        )
+        assert mine == theirs and "gcal" in mine
+
+    def test_what_does_not_fit_is_refused_in_a_sentence(self, delivered_run, new_session, tiny_ms, tmp_path):
+        products = delivered_run.root / "products"
+
+        def message(folder, data=tiny_ms.path):
+            session = restore(new_session, tmp_path, folder, data)
+            outcome = session.run()
+            session.close()
+            assert outcome.status == "failed"
+            return outcome.message
+
+        assert "There is no folder of products" in message(tmp_path / "nowhere")
+        assert "hold no flag versions of tiny.ms" in message(tmp_path)
+        other = tmp_path / "other.ms"
+        shutil.copytree(tiny_ms.path, other)
+        assert "of other.ms; they are of tiny" in message(products, other)
+        shorter = tmp_path / "shorter" / "tiny.ms"
+        make_tiny_ms(shorter, seed=2)
+        with_other_rows(shorter)
+        assert "has not the rows" in message(products, shorter)
+        bad = tmp_path / "bad"
+        shutil.copytree(products, bad)
+        (bad / "tiny.calapply.txt").write_text("applycal(vis='tiny.ms', gaintable='x.gcal')\n")
+        assert "tiny.calapply.txt is damaged or was changed" in message(bad)
+        (bad / "t_deliver.pipeline_manifest.xml").unlink()
+        assert "hold no x.gcal" in message(bad)
+        archive(bad / "tiny.flagversions.tgz", "../evil")
+        assert "leads out of the folder" in message(bad)
+
+    def test_a_run_goes_on_from_a_saved_state_of_another(self, delivered_run, new_session):
+        root = delivered_run.root
+        assert stage_after(root, "solved") == 4 == stage_after(root, "4")
+        with pytest.raises(PlError, match="Did you mean 'solved'"):
+            stage_after(root, "solvd")
+        delivered_run.close()
+        again = new_session(loads(f"stages: [{{h_resume: {{run: '{root}', filename: solved}}}}, t_apply, h_weblog]"))
+        outcome = again.run()
+        assert outcome.status == "done", outcome.message
+        one, two = (columns(r / "work/tiny.ms") for r in (root, again.root))
+        for name in one:
+            assert np.array_equal(one[name], two[name]), name
+        with Session.open(root) as session:
+            session.rewind(stage_after(root, "solved"))
+            assert [s.name for s in session.stages] == ["h_importdata", "t_calibrate", "h_save"]
+
+
+def with_other_rows(path):
+    from pl_kernel.compute import Worker
+
+    with Worker() as worker:
+        worker.call(_swap_antennas, str(path))
+
+
+def _swap_antennas(path):
+    import os
+
+    from pl_kernel.casa import Casa, Recorder
+
+    with Casa(Recorder(), os.devnull).table(path, nomodify=False) as table:
+        time = table.getcol("TIME")
+        table.putcol("TIME", time[::-1])
+
+
+def test_a_state_that_lost_something_scores_lower():
+    whole = Item(kind="measurement set", name="a.ms", size_bytes=10)
+    gone = Item(kind="caltable", name="a.gcal")
+    assert state_is_whole(SaveResult(name="x", stage=1, items=(whole,))).score == 1.0
+    score = state_is_whole(SaveResult(name="x", stage=1, items=(whole, gone)))
+    assert score.score == 0.5 and "caltable a.gcal" in score.long
