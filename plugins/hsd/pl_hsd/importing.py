@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import attrs
 
+from pl_hsd.flagfiles import OddMapRecord, write_pointing_flags
 from pl_hsd.groups import ReductionGroup
 from pl_hsd.rowbuild import Built, RasterTrouble, build_rows
+from pl_hsd.rows import RowTable
 from pl_hsd.strategy import Strategy, remember, strategy_of
 from pl_kernel.common.importing import Imported, ImportInputs, import_data
 from pl_kernel.effects import AddMeasurementSet, SetValue
@@ -38,6 +40,7 @@ class ImportedRows:
     n_rows: int
     frame: str
     missing_pointing: dict[str, int] = attrs.field(factory=dict)
+    odd_maps: tuple[OddMapRecord, ...] = ()
     trouble: tuple[RasterTrouble, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -86,7 +89,8 @@ def import_single_dish(ctx: StageContext, inputs: SingleDishInputs, complete: Co
         plan = attrs.evolve(plan, pattern=built.pattern, frame=built.frame, ephemeris_fields=moving_fields(ms))
         strategies[ms.name] = plan
         imported.append(attrs.evolve(item, ms=ms))
-        rows.append(_rows_of(ms, built, plan))
+        odd = write_pointing_flags(ctx, ms, RowTable.open(ctx, ms))
+        rows.append(_rows_of(ms, built, plan, odd))
         for remark in rows[-1].remarks:
             ctx.log.attention(f"{ms.name}: {remark}")
     effects = (*(AddMeasurementSet(i.ms) for i in imported), remember(ctx, strategies))
@@ -94,10 +98,10 @@ def import_single_dish(ctx: StageContext, inputs: SingleDishInputs, complete: Co
     return Gathered(tuple(imported), tuple(rows), strategies, groups, effects)
 
 
-def _rows_of(ms: MeasurementSet, built: Built, plan: Strategy) -> ImportedRows:
+def _rows_of(ms: MeasurementSet, built: Built, plan: Strategy, odd: tuple[OddMapRecord, ...]) -> ImportedRows:
     return ImportedRows(
-        vis=ms.name, n_rows=built.n_rows, frame=built.frame, missing_pointing=built.missing, trouble=built.trouble,
-        remarks=(*plan.remarks, *built.remarks),
+        vis=ms.name, n_rows=built.n_rows, frame=built.frame, missing_pointing=built.missing, odd_maps=odd,
+        trouble=built.trouble, remarks=(*plan.remarks, *built.remarks),
     )  # fmt: skip
 
 

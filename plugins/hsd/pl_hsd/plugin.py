@@ -14,12 +14,19 @@ _STAGES = (
         "pl_hsd.stages.importdata:Importdata",
         "Import single-dish data and learn how the sky was mapped.",
     ),
+    Lazy(
+        "hsd_flagdata",
+        "pl_hsd.stages.flagdata:Flagdata",
+        "Flag what is known to be bad, and what was observed in the wrong direction.",
+    ),
+    Lazy("hsd_tsysflag", "pl_hsd.stages.tsysflag:HsdTsysFlag", "Flag bad system temperatures."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
 )
 
 _HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsd.heuristics.mapgeometry:imaging_rules"),)
 
 _SCORERS: tuple[Lazy, ...] = (
+    Lazy("hsd_tsysflag", "pl_kernel.common.tsysqa:tsys_flags"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:masked_pixels"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:missed_lines"),
@@ -29,6 +36,7 @@ _SCORERS: tuple[Lazy, ...] = (
 )
 
 _RENDERERS: tuple[Lazy, ...] = (
+    Lazy("hsd_tsysflag", "pl_kernel.common.tsyspages:tsysflag_page"),
     Lazy("hsd_imaging", "pl_hsd.weblog.imaging:imaging_page"),
 )
 

@@ -293,7 +293,14 @@ def _rows_and_maps(
             antenna, spw, field = member
             name, source = ms.antenna(antenna).name, ms.field(field).name
             trouble.append(RasterTrouble(ms.name, name, spw, source, "direction", str(failure)))
-    return group_by_time(table["time_s"][own], ra, dec, radius)
+    found = group_by_time(table["time_s"][own], ra, dec, radius)
+    if not found.small.size and np.unique(table["position_group"][own]).size > 3:
+        antenna, spw, field = member
+        reason = "no pause in time and no jump in position tells rows apart"
+        trouble.append(
+            RasterTrouble(ms.name, ms.antenna(antenna).name, spw, ms.field(field).name, "time", reason)
+        )
+    return found
 
 
 def _diameter(ms: MeasurementSet, antenna: int) -> float:
