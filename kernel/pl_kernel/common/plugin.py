@@ -28,6 +28,7 @@ def pl_stages() -> list[Lazy]:
         Lazy("h_importdata", f"{_HERE}.importdata:ImportData", "Import data of any telescope into the run."),
         Lazy("h_import_calstate", f"{_HERE}.calstate:ImportCalstate", "Register the calibration tables of a text."),
         Lazy("h_mssplit", f"{_HERE}.mssplit:MsSplit", "Split measurement sets by field, window or intent, or average."),
+        Lazy("h_tsyscal", f"{_HERE}.tsyscal:Tsyscal", "Make a caltable of the system temperatures, and map it."),
         Lazy("h_save", f"{_HERE}.save:Save", "Give the state of the run a name."),
         Lazy("h_resume", f"{_HERE}.save:Resume", "Go on from the state of another run."),
         Lazy("h_weblog", f"{_HERE}.weblog:Weblog", "Write the web log now."),
@@ -40,6 +41,7 @@ def pl_stages() -> list[Lazy]:
 def pl_qa_scorers() -> list[Lazy]:
     """Scorers by stage."""
     return [
+        Lazy("h_tsyscal", f"{_HERE}.tsysqa:windows_mapped"),
         Lazy("h_save", f"{_HERE}.save:state_is_whole"),
         Lazy("h_resume", f"{_HERE}.save:state_was_taken_over"),
         Lazy("h_weblog", f"{_HERE}.weblog:pages_written"),
@@ -52,6 +54,7 @@ def pl_qa_scorers() -> list[Lazy]:
 def pl_renderers() -> list[Lazy]:
     """Pages by stage."""
     return [
+        Lazy("h_tsyscal", f"{_HERE}.tsyspages:tsyscal_page"),
         Lazy("h_save", f"{_HERE}.save:save_page"),
         Lazy("h_resume", f"{_HERE}.save:resume_page"),
         Lazy("h_weblog", f"{_HERE}.weblog:weblog_page"),
