@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pl_hsd.heuristics.grouping import Grouping, from_gaps
+from pl_hsd.heuristics.pointing_outlier import FACTOR
 
 DISTANCE_FACTOR = 75.0
 """Times the scatter of the steps: longer steps are gaps."""
@@ -166,21 +167,31 @@ def map_starts(
 ) -> NDArray[np.int64]:
     """Numbers of the rows with which maps begin: where the sweep turns to another axis or jumps back to the start.
 
+    Rows far from the map (an antenna that looked elsewhere for a while) begin and end nothing.
+
     Raises:
         RasterFailure: the telescope maps to and fro, so that most maps would have a single row.
     """
     counts = np.diff(np.append(starts, x.size))
     centre = np.stack([np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts], axis=1)
     axis = np.array([_majority(axes.label[s : s + n - 1]) for s, n in zip(starts, counts, strict=True)])
+    near = np.flatnonzero(_near(centre, x, y))
+    centre, axis = centre[near], axis[near]
     turns = np.flatnonzero((axis[1:] != axis[:-1]) & (axis[1:] >= 0) & (axis[:-1] >= 0)) + 1
     begins = []
-    for first, last in zip((0, *turns), (*turns, len(starts)), strict=True):
+    for first, last in zip((0, *turns), (*turns, len(near)), strict=True):
         begins += [int(first), *(int(first) + k for k in _returns(centre[first:last]))]
-    found = np.array(begins, dtype=np.int64)
-    single = (np.diff(np.append(found, len(starts))) == 1).sum()
-    if len(found) > 1 and single > ONE_ROW_MAPS * (len(found) - 1) and len(starts) > len(found):
+    single = (np.diff([*begins, len(near)]) == 1).sum()
+    if len(begins) > 1 and single > ONE_ROW_MAPS * (len(begins) - 1) and len(near) > len(begins):
         raise RasterFailure("the telescope maps to and fro, and no row is the first of a map")
-    return found
+    return np.array([0, *near[begins[1:]]], dtype=np.int64)
+
+
+def _near(centre: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rows whose centre is not further from the middle of the map than pointing outliers are."""
+    middle = np.array([np.median(x), np.median(y)])
+    limit = FACTOR * float(np.median(np.hypot(x - middle[0], y - middle[1])))
+    return np.asarray(np.hypot(*(centre - middle).T) <= limit)
 
 
 def _returns(centre: NDArray[np.float64]) -> list[int]:
