@@ -29,6 +29,7 @@ def pl_stages() -> list[Lazy]:
         Lazy("h_import_calstate", f"{_HERE}.calstate:ImportCalstate", "Register the calibration tables of a text."),
         Lazy("h_mssplit", f"{_HERE}.mssplit:MsSplit", "Split measurement sets by field, window or intent, or average."),
         Lazy("h_tsyscal", f"{_HERE}.tsyscal:Tsyscal", "Make a caltable of the system temperatures, and map it."),
+        Lazy("h_applycal", f"{_HERE}.applycal:Applycal", "Apply the calibration library to the data."),
         Lazy("h_save", f"{_HERE}.save:Save", "Give the state of the run a name."),
         Lazy("h_resume", f"{_HERE}.save:Resume", "Go on from the state of another run."),
         Lazy("h_weblog", f"{_HERE}.weblog:Weblog", "Write the web log now."),
@@ -42,6 +43,7 @@ def pl_qa_scorers() -> list[Lazy]:
     """Scorers by stage."""
     return [
         Lazy("h_tsyscal", f"{_HERE}.tsysqa:windows_mapped"),
+        Lazy("h_applycal", f"{_HERE}.applyqa:applied_flags"),
         Lazy("h_save", f"{_HERE}.save:state_is_whole"),
         Lazy("h_resume", f"{_HERE}.save:state_was_taken_over"),
         Lazy("h_weblog", f"{_HERE}.weblog:pages_written"),
@@ -55,6 +57,7 @@ def pl_renderers() -> list[Lazy]:
     """Pages by stage."""
     return [
         Lazy("h_tsyscal", f"{_HERE}.tsyspages:tsyscal_page"),
+        Lazy("h_applycal", f"{_HERE}.applypages:applycal_page"),
         Lazy("h_save", f"{_HERE}.save:save_page"),
         Lazy("h_resume", f"{_HERE}.save:resume_page"),
         Lazy("h_weblog", f"{_HERE}.weblog:weblog_page"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 from pl_hif.solve import Caltable, SolutionStats
-from pl_hif.stages.applycal import ApplycalResult
 from pl_hif.stages.bandpass import BandpassResult
 from pl_hif.stages.fluxscale import FluxscaleResult
 from pl_hif.stages.gaincal import GaincalResult
 from pl_hif.stages.refant import RefantResult
 from pl_kernel import QAScore, scorer
+from pl_kernel.common.applyqa import applied_flags
 from pl_kernel.qa import AppliesTo, linear
+
+__all__ = ["applied_flags", "bandpass_solutions", "flux_scale", "gain_solutions", "refant_found"]
 
 
 @scorer(RefantResult)
@@ -178,36 +180,6 @@ def flux_scale(result: FluxscaleResult) -> list[QAScore]:
                     short=f"{fit.field}: steep",
                     long=f"The spectral index {fit.spectral_index[0]:.1f} of {fit.field} is not credible.",
                     applies_to=AppliesTo(vis=fit.vis, field=fit.field),
-                )
-            )  # fmt: skip
-    return scores
-
-
-@scorer(ApplycalResult)
-def applied_flags(result: ApplycalResult) -> list[QAScore]:
-    """Target data that lost their calibration: 1 up to 24 % newly flagged, 0 from 79 %; uncalibrated fields 0.33."""
-    scores: list[QAScore] = []
-    for vis, after in result.after.items():
-        before = result.before[vis]
-        names = result.target_fields.get(vis, ())
-        f0 = sum(before.by.get("field", {}).get(n, (0.0, 0.0))[0] for n in names)
-        f1, total = (sum(after.by.get("field", {}).get(n, (0.0, 0.0))[i] for n in names) for i in (0, 1))
-        if names:
-            new = (f1 - f0) / total if total else 1.0
-            scores.append(
-                QAScore(
-                    metric="applycal.newly_flagged", value=new, score=linear(new, 0.24, 0.79, 1.0, 0.0),
-                    short=f"{100 * new:.1f} % newly flagged",
-                    long=f"{100 * new:.1f} % of the target data of {vis} were flagged for want of a solution; "
-                    f"{100 * f1 / total if total else 100:.1f} % are flagged now.", applies_to=AppliesTo(vis=vis),
-                )
-            )  # fmt: skip
-        for name in result.uncalibrated.get(vis, ()):
-            scores.append(
-                QAScore(
-                    metric="applycal.uncalibrated", value=name, score=0.33, short=f"{name} uncalibrated",
-                    long=f"No calibration is registered for {name} of {vis}.",
-                    applies_to=AppliesTo(vis=vis, field=name),
                 )
             )  # fmt: skip
     return scores

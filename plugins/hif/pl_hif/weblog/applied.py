@@ -8,10 +8,12 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_hif.flags import FlagCounts
-from pl_hif.stages.applycal import ApplycalResult
 from pl_hif.visibilities import pieces
 from pl_kernel import renderer
+from pl_kernel.common.applycal import ApplycalResult
+from pl_kernel.common.applypages import antenna_flags, applied_tables, flag_table
+
+__all__ = ["applycal_page", "flag_table"]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,22 +33,7 @@ class Averages:
 @renderer(ApplycalResult)
 def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
     """Applied tables, flags, and calibrated amplitudes and phases."""
-    page.section("Applied calibration")
-    page.table(
-        ["Measurement set", "Fields", "Spw", "Table", "Gains from", "Interpolation", "Weights"],
-        [
-            [a.vis, a.field, a.spw or "all", table, gainfield or "all", interp or "default",
-             "changed" if a.calwt else "kept"]
-            for a in result.applied
-            for table, gainfield, interp in zip(a.tables, a.gainfields, a.interps, strict=True)
-        ],
-        caption="In the order of application; numbers under 'Gains from' are field ids.", filters=("Fields",),
-    )  # fmt: skip
-    for vis, names in result.uncalibrated.items():
-        page.note(f"Nothing is registered for {', '.join(names)} of {vis}.", "warning")
-    page.section("Flags")
-    for vis, after in result.after.items():
-        flag_table(page, [("before", result.before[vis]), ("after", after)], "field", f"{vis}: flagged data by field")
+    applied_tables(page, result)
     page.section("Calibrated data")
     found = [a for vis in result.after for a in _averages(ctx, vis)]
     page.plots(
@@ -59,24 +46,7 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
         caption=lambda a: f"{a.field} ({a.intents}): amplitude and phase against time",
         tags=lambda a: {"vis": a.vis, "field": a.field, "type": "time"}, name="time",
     )  # fmt: skip
-    page.section("Flags by antenna", level="detail")
-    for vis, after in result.after.items():
-        flag_table(
-            page, [("before", result.before[vis]), ("after", after)], "antenna", f"{vis}: flagged data by antenna"
-        )
-
-
-def flag_table(page: Any, counts: list[tuple[str, FlagCounts]], key: str, caption: str) -> None:
-    """Flagged percentage per value of a key, one column per count."""
-    values = list(counts[-1][1].by.get(key, {}))
-    if all(v.isdigit() for v in values):
-        values.sort(key=int)
-    page.table(
-        [key.capitalize(), *(name.capitalize() for name, _ in counts)],
-        [[v, *(100 * c.fraction_of(key, v) for _, c in counts)] for v in values],
-        caption=caption, units={name.capitalize(): "%" for name, _ in counts},
-        formats={name.capitalize(): ".1f" for name, _ in counts},
-    )  # fmt: skip
+    antenna_flags(page, result)
 
 
 def _averages(ctx: Any, vis: str, most_rows: int = 40_000) -> list[Averages]:
