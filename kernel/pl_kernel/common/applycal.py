@@ -113,7 +113,9 @@ class ApplyStage(Stage[I, ApplycalResult]):
         applied: list[Applied] = []
         before: dict[str, FlagCounts] = {}
         after: dict[str, FlagCounts] = {}
-        targets, left, dropped = {}, {}, {}
+        targets: dict[str, tuple[str, ...]] = {}
+        left: dict[str, tuple[str, ...]] = {}
+        dropped: dict[str, tuple[str, ...]] = {}
         effects: list[Effect] = []
         saved: dict[str, dict[str, str]] = {}
         how: dict[str, dict[str, object]] = {}

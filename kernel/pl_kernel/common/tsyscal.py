@@ -15,7 +15,7 @@ from ..ms.selection import compact_ids
 from ..params import Inputs, param
 from ..stage import Result, Stage
 from . import tsysmaps
-from .tsystable import coverage, read_tsys
+from .calspectra import coverage, read_spectra
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext
@@ -78,6 +78,7 @@ class Tsyscal(Stage[TsyscalInputs, TsyscalResult]):
 
     name = "h_tsyscal"
     topic = "calibration"
+    each_set = True
 
     def check(self, ctx: StageContext, inputs: TsyscalInputs) -> None:
         sets = ctx.measurement_sets(inputs.vis)
@@ -105,7 +106,7 @@ def _of_one(ctx: StageContext, ms: MeasurementSet, inputs: TsyscalInputs) -> Tsy
     table = inputs.caltable or ctx.path(ms, ext="tsyscal.tbl")
     ctx.files.rmtree(table)  # gencal would multiply into it
     ctx.casa.gencal(vis=ms.path, caltable=table, caltype="tsys")
-    spectra = read_tsys(ctx.casa, table)
+    spectra = read_spectra(ctx.casa, table)
     if not spectra:
         raise DataError(f"SYSCAL of {ms.name} holds no system temperature; it cannot be calibrated with Tsys.")
     mapping = tsysmaps.spw_map(ms.spws, spectra, inputs.chantol)
@@ -120,7 +121,7 @@ def _of_one(ctx: StageContext, ms: MeasurementSet, inputs: TsyscalInputs) -> Tsy
     names = {a.id: a.name for a in ms.antennas}
     summary = []
     for spw, s in spectra.items():
-        values = s.masked_k
+        values = s.masked
         for antenna in np.unique(s.antenna):
             own = s.rows(antenna=int(antenna))
             good = values[own][np.isfinite(values[own])]

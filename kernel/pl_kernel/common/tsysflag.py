@@ -18,7 +18,7 @@ from ..stage import Result, Stage
 from . import tsysmetrics
 from .tsyscal import VALUE
 from .tsysmetrics import METRICS, Finding, Limits
-from .tsystable import TsysSpectra, read_tsys
+from .calspectra import CalSpectra, read_spectra
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext
@@ -27,9 +27,6 @@ ORDER = ", ".join(METRICS)
 
 
 class TsysFlagInputs(Inputs):
-    caltable: tuple[str, ...] | None = param(
-        None, doc="Tsys tables, one per measurement set; default: those in the calibration library."
-    )
     flag_nmedian: bool = param(True, doc="Flag spectra with a median far above that of the others.")
     fnm_limit: float = param(2.0, minimum=1, doc="Median of a spectrum over that of all antennas and times.")
     fnm_byfield: bool = param(True, doc="Compare within each field, not over all of them.")
@@ -104,6 +101,10 @@ class TsysFlag(Stage[TsysFlagInputs, TsysFlagResult]):
     """
 
     topic = "flagging"
+    each_set = True
+
+    def sets(self, ctx: StageContext, inputs: TsysFlagInputs) -> tuple[MeasurementSet, ...]:
+        return tuple(ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin)
 
     def check(self, ctx: StageContext, inputs: TsysFlagInputs) -> None:
         wanted(inputs)
@@ -127,13 +128,8 @@ class TsysFlag(Stage[TsysFlagInputs, TsysFlagResult]):
         return TsysFlagResult(tables=tuple(tables), effects=(*effects, SetValue(VALUE, known)))
 
     def _tables(self, ctx: StageContext, inputs: TsysFlagInputs) -> list[tuple[MeasurementSet, str]]:
-        sets = [ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin]
-        if inputs.caltable:
-            if len(inputs.caltable) != len(sets):
-                raise InputError(f"{len(inputs.caltable)} Tsys tables are given for {len(sets)} measurement sets.")
-            return list(zip(sets, inputs.caltable, strict=True))
         found = []
-        for ms in sets:
+        for ms in self.sets(ctx, inputs):
             own = registered(ctx, ms)
             if not own:
                 raise DataError(f"No Tsys table is registered for {ms.name}; run h_tsyscal first.")
@@ -169,13 +165,13 @@ def flag_table(ctx: StageContext, ms: MeasurementSet, original: str, inputs: Tsy
     ctx.files.rmtree(table)
     ctx.files.copytree(original, table)
     names = {a.id: a.name for a in ms.antennas}
-    spectra = read_tsys(ctx.casa, table)
+    spectra = read_spectra(ctx.casa, table)
     before = dict(spectra)
     steps = [_step("before", spectra, names)]
     template = template_commands(ctx, ms, inputs.filetemplate)
     if template:
         _apply(ctx, table, template)
-        spectra = read_tsys(ctx.casa, table)
+        spectra = read_spectra(ctx.casa, table)
         steps.append(_step("template", spectra, names, template))
     limits = Limits(**{f.name: getattr(inputs, f.name) for f in attrs.fields(Limits)})
     reference = [f.id for f in ms.fields_with_intent(inputs.ff_refintent)] if inputs.ff_refintent else []
@@ -199,7 +195,7 @@ def flag_table(ctx: StageContext, ms: MeasurementSet, original: str, inputs: Tsy
             notes += _notes(finding)
         _apply(ctx, table, lines)
         steps.append(_step(metric, spectra, names, lines, " ".join(notes)))
-    spectra = read_tsys(ctx.casa, table)  # what the table says now, not what we meant it to say
+    spectra = read_spectra(ctx.casa, table)  # what the table says now, not what we meant it to say
     steps[-1] = attrs.evolve(_step(steps[-1].name, spectra, names, steps[-1].commands), note=steps[-1].note)
     return FlaggedTable(
         vis=ms.name, original=original, table=table, steps=tuple(steps), lost=_lost(before, spectra, names), ended=ended
@@ -244,10 +240,10 @@ def _replaced(ctx: StageContext, ms: MeasurementSet, record: FlaggedTable) -> li
     return [UnregisterCalibration(record.original), *effects] if effects else []
 
 
-def _normalised(s: TsysSpectra) -> TsysSpectra:
-    good = s.masked_k
+def _normalised(s: CalSpectra) -> CalSpectra:
+    good = s.masked
     middle = np.array([[np.median(p[np.isfinite(p)]) if np.isfinite(p).any() else 1.0 for p in row] for row in good])
-    return attrs.evolve(s, tsys_k=s.tsys_k / middle[:, :, None])
+    return attrs.evolve(s, values=s.values / middle[:, :, None])
 
 
 def _notes(finding: Finding) -> list[str]:
@@ -255,7 +251,7 @@ def _notes(finding: Finding) -> list[str]:
 
 
 def _step(
-    name: str, spectra: dict[int, TsysSpectra], names: dict[int, str], lines: list[str] | tuple[str, ...] = (),
+    name: str, spectra: dict[int, CalSpectra], names: dict[int, str], lines: list[str] | tuple[str, ...] = (),
     note: str = "",
 ) -> FlagStep:  # fmt: skip
     total = sum(s.flags.size for s in spectra.values())
@@ -271,7 +267,7 @@ def _step(
 
 
 def _lost(
-    before: dict[int, TsysSpectra], after: dict[int, TsysSpectra], names: dict[int, str]
+    before: dict[int, CalSpectra], after: dict[int, CalSpectra], names: dict[int, str]
 ) -> tuple[tuple[str, int], ...]:
     lost = []
     for spw, s in before.items():

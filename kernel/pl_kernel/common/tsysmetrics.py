@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import viewflag
-from .tsystable import TsysSpectra
+from .calspectra import CalSpectra
 
 Array = NDArray[Any]
 METRICS = ("nmedian", "derivative", "edgechans", "fieldshape", "birdies", "toomany")
@@ -55,7 +55,7 @@ class Finding:
 
 
 def evaluate(
-    metric: str, spectra: TsysSpectra, limits: Limits, reference_fields: Iterable[int] = (),
+    metric: str, spectra: CalSpectra, limits: Limits, reference_fields: Iterable[int] = (),
     intent_fields: Mapping[str, Iterable[int]] | None = None,
 ) -> Finding:  # fmt: skip
     """Evaluate one metric.
@@ -68,12 +68,12 @@ def evaluate(
     return _RULES[metric](spectra, limits, tuple(reference_fields), intent_fields or {})
 
 
-def _nmedian(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _nmedian(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     """Median over channels against that of all antennas and times (of the field): too high by a factor.
 
     The median of the view is the lower one (see `viewflag.low_median`).
     """
-    value = _median(s.masked_k, axis=2)
+    value = _median(s.masked, axis=2)
     high = np.zeros(value.shape, dtype=bool)
     ratio = np.full(value.shape, np.nan)
     groups = [s.field == f for f in np.unique(s.field)] if limits.fnm_byfield else [np.ones(s.field.shape, dtype=bool)]
@@ -85,16 +85,16 @@ def _nmedian(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     return _whole_rows("nmedian", s, high, ratio, limits.fnm_limit)
 
 
-def _derivative(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _derivative(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     """100 × the median absolute deviation of steps between channels of the spectrum over its median: noisy spectra."""
-    normal = _normalised(s.masked_k)
+    normal = _normalised(s.masked)
     difference = np.diff(normal, axis=2)
     value = 100 * _median(np.abs(difference - _median(difference, axis=2)[..., None]), axis=2)
     with np.errstate(invalid="ignore"):
         return _whole_rows("derivative", s, value > limits.fd_max_limit, value, limits.fd_max_limit)
 
 
-def _edgechans(s: TsysSpectra, limits: Limits, _r: Any, intent_fields: Mapping[str, Iterable[int]]) -> Finding:
+def _edgechans(s: CalSpectra, limits: Limits, _r: Any, intent_fields: Mapping[str, Iterable[int]]) -> Finding:
     """Channels at the ends where the median spectrum of all antennas and times is steep."""
     channels = np.zeros(s.frequency_hz.shape, dtype=bool)
     open_ends = False
@@ -102,7 +102,7 @@ def _edgechans(s: TsysSpectra, limits: Limits, _r: Any, intent_fields: Mapping[s
     for rows in [*views]:
         if not rows.any():
             continue
-        middle = _median(s.masked_k[rows], axis=0)
+        middle = _median(s.masked[rows], axis=0)
         for spectrum in middle:
             missing = ~np.isfinite(spectrum)
             found, whole = viewflag.edges(np.where(missing, 0.0, spectrum), missing, limits.fe_edge_limit)
@@ -114,14 +114,14 @@ def _edgechans(s: TsysSpectra, limits: Limits, _r: Any, intent_fields: Mapping[s
     )  # fmt: skip
 
 
-def _fieldshape(s: TsysSpectra, limits: Limits, reference_fields: tuple[int, ...], _i: Any) -> Finding:
+def _fieldshape(s: CalSpectra, limits: Limits, reference_fields: tuple[int, ...], _i: Any) -> Finding:
     """100 × the mean deviation of the normalised spectrum from the antenna's reference: another shape than it.
 
     The reference is the median over the fields of the reference intent. Where an antenna has none of these (a single
     dish has no bandpass calibrator), it is the median of all of its spectra. Channels where the reference itself is
     steep (a step beyond 0.05) do not count.
     """
-    normal = _normalised(s.masked_k)
+    normal = _normalised(s.masked)
     value = np.full(normal.shape[:2], np.nan)
     for antenna in np.unique(s.antenna):
         own = s.antenna == antenna
@@ -139,13 +139,13 @@ def _fieldshape(s: TsysSpectra, limits: Limits, reference_fields: tuple[int, ...
         return _whole_rows("fieldshape", s, value > limits.ff_max_limit, value, limits.ff_max_limit)
 
 
-def _birdies(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _birdies(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     """Channels around steps in an antenna's median spectrum that the other antennas do not have.
 
     Spectra are normalised by their median over channels; the window's spectrum is the lower median over antennas, so
     that with two antennas the one with the spike is found, and not both.
     """
-    normal = _normalised(s.masked_k)
+    normal = _normalised(s.masked)
     antennas = np.unique(s.antenna)
     own = np.stack([_median(normal[s.antenna == a], axis=0) for a in antennas]) if antennas.size else normal[:0]
     common = viewflag.low_median(own, axis=0)
@@ -158,7 +158,7 @@ def _birdies(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     return Finding(metric="birdies", spw=s.spw, bad=bad & ~_row_channel_bad(s))
 
 
-def _toomany(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _toomany(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     """What is left of a time at which most antennas are flagged, and of a window in which most antennas are."""
     gone = np.asarray(_row_channel_bad(s).all(axis=1))
     bad = np.zeros(gone.shape, dtype=bool)
@@ -174,13 +174,13 @@ def _toomany(s: TsysSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     return Finding(metric="toomany", spw=s.spw, bad=whole & ~_row_channel_bad(s))
 
 
-_RULES: Mapping[str, Callable[[TsysSpectra, Limits, tuple[int, ...], Mapping[str, Iterable[int]]], Finding]] = {
+_RULES: Mapping[str, Callable[[CalSpectra, Limits, tuple[int, ...], Mapping[str, Iterable[int]]], Finding]] = {
     "nmedian": _nmedian, "derivative": _derivative, "edgechans": _edgechans, "fieldshape": _fieldshape,
     "birdies": _birdies, "toomany": _toomany,
 }  # fmt: skip
 
 
-def with_flags(spectra: TsysSpectra, bad: Array) -> TsysSpectra:
+def with_flags(spectra: CalSpectra, bad: Array) -> CalSpectra:
     """The spectra with more flags; ``bad`` is [row, channel]."""
     return attrs.evolve(spectra, flags=spectra.flags | bad[:, None, :])
 
@@ -189,7 +189,7 @@ def with_flags(spectra: TsysSpectra, bad: Array) -> TsysSpectra:
 
 
 def commands(
-    finding: Finding, spectra: TsysSpectra, antenna_names: Mapping[int, str], reason: str = ""
+    finding: Finding, spectra: CalSpectra, antenna_names: Mapping[int, str], reason: str = ""
 ) -> tuple[str, ...]:
     """Flag commands for a caltable: as few as say the same, widened where everything of an antenna or window is meant.
 
@@ -231,12 +231,12 @@ def _time(mjd_s: float) -> str:
 # ---- arithmetic without warnings -------------------------------------------------------------------------------------
 
 
-def _row_channel_bad(s: TsysSpectra) -> Array:
+def _row_channel_bad(s: CalSpectra) -> Array:
     """[row, channel]: flagged in every polarization."""
     return np.asarray(s.flags.all(axis=1))
 
 
-def _whole_rows(metric: str, s: TsysSpectra, guilty: Array, value: Array, limit: float) -> Finding:
+def _whole_rows(metric: str, s: CalSpectra, guilty: Array, value: Array, limit: float) -> Finding:
     rows = np.repeat(np.asarray(guilty.any(axis=1))[:, None], s.frequency_hz.size, axis=1)
     return Finding(metric=metric, spw=s.spw, bad=rows & ~_row_channel_bad(s), value=value, limit=limit)
 

@@ -14,7 +14,7 @@ from ..ms.selection import compact_ids
 from ..weblog.page import renderer
 from .tsyscal import TsyscalResult
 from .tsysflag import TsysFlagResult
-from .tsystable import TsysSpectra, read_tsys
+from .calspectra import CalSpectra, read_spectra
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -124,10 +124,10 @@ def _pictures(ctx: Any, vis: str, table: str, spws: Iterable[int] | None, kind: 
     ms: MeasurementSet = ctx.context.measurement_set(vis)
     names = {a.id: a.name for a in ms.antennas}
     found = []
-    for spw, s in read_tsys(ctx.casa, table).items():
+    for spw, s in read_spectra(ctx.casa, table).items():
         if spws is not None and spw not in set(spws):
             continue
-        values = s.masked_k
+        values = s.masked
         antennas = [int(a) for a in np.unique(s.antenna)]
         medians = np.stack([_median(values[s.antenna == a], (0, 1)) for a in antennas])
         shown = {"vis": vis, "spw": spw, "kind": kind, "frequency_hz": s.frequency_hz}
@@ -138,7 +138,7 @@ def _pictures(ctx: Any, vis: str, table: str, spws: Iterable[int] | None, kind: 
     return found
 
 
-def _of_antenna(s: TsysSpectra, values: Any, antenna: int, most: int = 24) -> dict[str, Any]:
+def _of_antenna(s: CalSpectra, values: Any, antenna: int, most: int = 24) -> dict[str, Any]:
     rows = s.rows(antenna=antenna)
     rows = rows[np.linspace(0, rows.size - 1, min(rows.size, most)).astype(int)]
     polarizations = values.shape[1]

@@ -1,4 +1,4 @@
-"""Reading Tsys caltables: the spectra of one spectral window as arrays."""
+"""Reading caltables of spectra (Tsys, sky): the spectra of one spectral window as arrays."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Array = NDArray[Any]
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class TsysSpectra:
-    """All Tsys spectra of one spectral window.
+class CalSpectra:
+    """All spectra of one spectral window: Tsys in K, or the level of the blank sky.
 
-    ``tsys_k`` and ``flags`` (True is bad) are [row, polarization, channel]; ``antenna``, ``field``, ``scan`` (ids)
+    ``values`` and ``flags`` (True is bad) are [row, polarization, channel]; ``antenna``, ``field``, ``scan`` (ids)
     and ``time_s`` are [row]; ``frequency_hz`` is [channel], in the order of the channels.
     """
 
     spw: int
     frequency_hz: Array
-    tsys_k: Array
+    values: Array
     flags: Array
     antenna: Array
     field: Array
@@ -29,9 +29,9 @@ class TsysSpectra:
     time_s: Array
 
     @property
-    def masked_k(self) -> Array:
+    def masked(self) -> Array:
         """The spectra with NaN where they are flagged or not positive."""
-        return np.where(self.flags | ~(self.tsys_k > 0), np.nan, self.tsys_k)
+        return np.where(self.flags | ~(self.values > 0), np.nan, self.values)
 
     @property
     def flagged_fraction(self) -> float:
@@ -48,18 +48,18 @@ class TsysSpectra:
         return np.flatnonzero(chosen)
 
 
-def read_tsys(casa: Any, path: str) -> dict[int, TsysSpectra]:
-    """Read a Tsys caltable; the spectra by spectral window, ascending."""
-    found: dict[int, TsysSpectra] = {}
+def read_spectra(casa: Any, path: str) -> dict[int, CalSpectra]:
+    """Read a caltable with real parameters; the spectra by spectral window, ascending."""
+    found: dict[int, CalSpectra] = {}
     with casa.table(f"{path}/SPECTRAL_WINDOW") as table:
         axes = {spw: np.asarray(table.getcell("CHAN_FREQ", spw), dtype=float) for spw in range(table.nrows())}
     with casa.table(path) as table:
         for spw in sorted({int(s) for s in table.getcol("SPECTRAL_WINDOW_ID")} if table.nrows() else ()):
             part = table.query(f"SPECTRAL_WINDOW_ID=={spw}", sortlist="TIME,ANTENNA1")
             try:
-                found[spw] = TsysSpectra(
+                found[spw] = CalSpectra(
                     spw=spw, frequency_hz=axes[spw],
-                    tsys_k=np.moveaxis(part.getcol("FPARAM"), -1, 0).astype(float),
+                    values=np.moveaxis(part.getcol("FPARAM"), -1, 0).astype(float),
                     flags=np.moveaxis(part.getcol("FLAG"), -1, 0).astype(bool),
                     antenna=part.getcol("ANTENNA1"), field=part.getcol("FIELD_ID"), scan=part.getcol("SCAN_NUMBER"),
                     time_s=part.getcol("TIME"),
@@ -69,7 +69,7 @@ def read_tsys(casa: Any, path: str) -> dict[int, TsysSpectra]:
     return found
 
 
-def coverage(spectra: dict[int, TsysSpectra]) -> dict[int, frozenset[int]]:
+def coverage(spectra: dict[int, CalSpectra]) -> dict[int, frozenset[int]]:
     """Fields with spectra that are not entirely flagged, by spectral window."""
     return {
         spw: frozenset(int(f) for f in np.unique(s.field[~s.flags.all(axis=(1, 2))])) for spw, s in spectra.items()
