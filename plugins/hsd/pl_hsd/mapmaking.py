@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -244,5 +245,7 @@ def _degrees(angle: Any) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Remove a scratch folder."""
+    """Remove a scratch folder, and the one that it is in when nothing else is there."""
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
