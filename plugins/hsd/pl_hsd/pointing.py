@@ -63,12 +63,19 @@ def read_pointing(ctx: ItemContext, ms: MeasurementSet) -> Pointing:
                 count = min(_ROWS_PER_CHUNK, rows - start)
                 names = ("ANTENNA_ID", "TIME", "INTERVAL", "DIRECTION")
                 antenna, time, interval, direction = (table.getcol(n, startrow=start, nrow=count) for n in names)
-                # Higher orders of the polynomial are rates; every backend here writes order 0.
-                parts.append((antenna, time, interval, np.asarray(direction)[:, 0, :].T))
+                parts.append((antenna, time, interval, constant_terms(np.asarray(direction))))
     except RuntimeError as error:
         raise DataError(f"The POINTING table of {ms.name} cannot be read: {' '.join(str(error).split())}.") from error
     antenna, time, interval, direction = (np.concatenate([p[k] for p in parts]) for k in range(4))
     return Pointing(frame, tracks_of(antenna, time, interval, direction))
+
+
+def constant_terms(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Directions (n, 2) from cells as CASA gives them, (2, order, n); higher orders are rates, which nobody writes.
+
+    Some writers transpose the cell: (1, 2, n).
+    """
+    return direction[0].T if direction.shape[:2] == (1, 2) else direction[:, 0, :].T
 
 
 def tracks_of(

@@ -15,6 +15,7 @@ from pl_kernel.serialize import from_json
 from pl_kernel.stage_context import StageContext
 
 KEY = "hsd.strategy"
+NO_OFF = "There is no spectrum of an OFF position: the sky cannot be subtracted."
 _NO_TSYS_DATA = ("CH_AVG", "SQLD", "WVR")
 _EDGE = 1e-3
 _TARGET_QUALIFIED = re.compile(r"OBSERVE_TARGET[#,_].*?(ON|OFF)_SOURCE")
@@ -144,7 +145,13 @@ def strategy_of(ms: MeasurementSet) -> Strategy:
     """What can be said from the metadata of a measurement set, without its rows: no pattern, no frame."""
     used = [i for scan in ms.scans for i in scan.state_ids]
     modes = [s.obs_mode for s in ms.states if s.id in set(used)] or [s.obs_mode for s in ms.states]
-    tsys, unhappy = tsys_windows(ms.science_spws, ms.spws)
+    if "REFERENCE" not in ms.intents:
+        # Without OFF spectra nothing can be subtracted, whatever the switching mode says.
+        return Strategy(calmode="none", remarks=(NO_OFF,))
+    if "ATMOSPHERE" in ms.intents or "SYSCAL" not in ms.subtables:
+        tsys, unhappy = tsys_windows(ms.science_spws, ms.spws)
+    else:
+        tsys, unhappy = {int(s.id): int(s.id) for s in ms.science_spws}, ()  # each record came with its own Tsys
     targets = {f.id: f.name for f in ms.fields_with_intent("TARGET")}
     offs, missing = reference_fields(targets, {f.id: f.name for f in ms.fields_with_intent("REFERENCE")})
     return Strategy(

@@ -1,9 +1,76 @@
-"""What this plugin offers: nothing yet. It installs and lists itself."""
+"""What this plugin offers; stages and heuristics are imported when they are needed."""
 
-from pl_kernel import hookimpl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pl_kernel import Lazy, hookimpl
+
+if TYPE_CHECKING:
+    from pl_kernel.ms.importers import Importer
+    from pl_kernel.ms.telescopes import Telescope
+
+_STAGES: tuple[Lazy, ...] = (
+    Lazy(
+        "hsdn_importdata",
+        "pl_hsdn.stages.importdata:Importdata",
+        "Import data of the Nobeyama 45-m telescope and learn how the sky was mapped.",
+    ),
+)
+
+_HEURISTICS: tuple[Lazy, ...] = ()
+
+_SCORERS: tuple[Lazy, ...] = ()
+
+_RENDERERS: tuple[Lazy, ...] = ()
 
 
 @hookimpl
 def pl_api() -> str:
     """Range of kernel hook APIs this plugin is written for."""
     return ">=1,<2"
+
+
+@hookimpl
+def pl_stages() -> list[Lazy]:
+    """All stages."""
+    return list(_STAGES)
+
+
+@hookimpl
+def pl_recipes() -> list[Path]:
+    """All recipes."""
+    return sorted((Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+@hookimpl
+def pl_telescopes() -> "list[Telescope]":
+    """The Nobeyama 45-m telescope."""
+    from pl_hsdn.telescopes import NRO
+
+    return [NRO]
+
+
+@hookimpl
+def pl_importers() -> "list[Importer]":
+    """Raw files of the SAM45 spectrometer."""
+    from pl_kernel.ms.importers import Importer
+
+    return [Importer("nostar", "NOSTAR file of the SAM45 spectrometer", Lazy("nostar", "pl_hsdn.nostar:import_nostar"))]
+
+
+@hookimpl
+def pl_heuristics() -> list[Lazy]:
+    """Where the 45-m telescope differs from the general rules."""
+    return list(_HEURISTICS)
+
+
+@hookimpl
+def pl_qa_scorers() -> list[Lazy]:
+    """Scorers by stage."""
+    return list(_SCORERS)
+
+
+@hookimpl
+def pl_renderers() -> list[Lazy]:
+    """Pages by stage."""
+    return list(_RENDERERS)
