@@ -1,7 +1,8 @@
 """Where the rows of an imported measurement set are in one that was made from it.
 
 Tasks that select or split rows renumber them, and may renumber the subtables as well.  Rows are the same when
-observation, processor, scan, field, antenna, state, window and time are, with ids translated by what they stand for.
+observation, scan, field, antenna, feed, window and time are, with ids translated by what they stand for.  State and
+processor say nothing more, and cannot be asked: tasks that select by intent write state 0 everywhere.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.tables import chunks_of
 from pl_kernel.stage_context import StageContext
 
-KEYS = (
-    "OBSERVATION_ID", "PROCESSOR_ID", "SCAN_NUMBER", "FIELD_ID", "ANTENNA1", "STATE_ID", "DATA_DESC_ID",
-)  # fmt: skip
+KEYS = ("OBSERVATION_ID", "SCAN_NUMBER", "FIELD_ID", "ANTENNA1", "FEED1", "DATA_DESC_ID")
 _ROWS_PER_CHUNK = 500_000
 _SECONDS_PER_TICK = 1e-4
 """Times are compared in ticks: tasks write them through other units and lose the last digits."""
@@ -32,7 +31,7 @@ def rows_in(ctx: StageContext, derived: MeasurementSet | str, origin_rows: NDArr
     The same measurement set: the same rows.
 
     Raises:
-        DataError: the two differ in their numbers of observations or processors: they are not of the same data.
+        DataError: the two differ in their numbers of observations: they are not of the same data.
     """
     ms = ctx.context.measurement_set(derived) if isinstance(derived, str) else derived
     origin = origin_name(ctx, ms)
@@ -40,11 +39,10 @@ def rows_in(ctx: StageContext, derived: MeasurementSet | str, origin_rows: NDArr
     if origin == ms.name:
         return rows
     parent = ctx.context.measurement_set(origin)
-    for table in ("OBSERVATION", "PROCESSOR"):
-        if (one := _length(ctx, parent, table)) != (other := _length(ctx, ms, table)):
-            raise DataError(
-                f"{ms.name} has {other} rows in {table} and {origin} has {one}: its rows cannot be found again."
-            )
+    if (one := _length(ctx, parent, "OBSERVATION")) != (other := _length(ctx, ms, "OBSERVATION")):
+        raise DataError(
+            f"{ms.name} has {other} rows in OBSERVATION and {origin} has {one}: its rows cannot be found again."
+        )
     return match_rows(_keys(ctx, parent), _keys(ctx, ms), translations(parent, ms), rows)
 
 
@@ -85,14 +83,9 @@ def translations(origin: MeasurementSet, derived: MeasurementSet) -> dict[str, d
     """Ids of the origin to those of the derived one: antennas and fields by name, windows by what they are."""
     antennas = _by_key({a.id: (a.name,) for a in origin.antennas}, {a.id: (a.name,) for a in derived.antennas})
     fields = _by_key({f.id: (f.name,) for f in origin.fields}, {f.id: (f.name,) for f in derived.fields})
-    states = _by_key({s.id: (s.obs_mode,) for s in origin.states}, {s.id: (s.obs_mode,) for s in derived.states})
-    if not _unambiguous({s.id: s.obs_mode for s in origin.states}):
-        # Subscans have rows of their own with the same words; tasks copy the table as it is.
-        states = {s.id: s.id for s in origin.states}
     return {
         "ANTENNA1": antennas,
         "FIELD_ID": fields,
-        "STATE_ID": states,
         "DATA_DESC_ID": _by_key(_descriptions(origin), _descriptions(derived)),
     }
 
@@ -132,10 +125,6 @@ def _by_key(one: Mapping[int, tuple[Any, ...]], other: Mapping[int, tuple[Any, .
         elif same:
             found[number] = same[0] if len(same) == 1 else same.pop(0)
     return found
-
-
-def _unambiguous(names: Mapping[int, str]) -> bool:
-    return len(set(names.values())) == len(names)
 
 
 def _translated(values: NDArray[Any], table: Mapping[int, int]) -> NDArray[np.int64]:
