@@ -16,9 +16,9 @@ from ..ms.model import MeasurementSet
 from ..params import Inputs, param
 from ..stage import Result, Stage
 from . import tsysmetrics
+from .calspectra import CalSpectra, read_spectra
 from .tsyscal import VALUE
 from .tsysmetrics import METRICS, Finding, Limits
-from .calspectra import CalSpectra, read_spectra
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext

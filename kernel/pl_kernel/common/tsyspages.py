@@ -12,9 +12,9 @@ import numpy as np
 from ..ms.model import MeasurementSet
 from ..ms.selection import compact_ids
 from ..weblog.page import renderer
+from .calspectra import CalSpectra, read_spectra
 from .tsyscal import TsyscalResult
 from .tsysflag import TsysFlagResult
-from .calspectra import CalSpectra, read_spectra
 
 
 @attrs.frozen(eq=False, kw_only=True)
