@@ -20,6 +20,7 @@ _STAGES = (
         "Flag what is known to be bad, and what was observed in the wrong direction.",
     ),
     Lazy("hsd_tsysflag", "pl_hsd.stages.tsysflag:HsdTsysFlag", "Flag bad system temperatures."),
+    Lazy("hsd_skycal", "pl_hsd.stages.skycal:Skycal", "Make caltables of the sky level from the OFF positions."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
 )
 
@@ -27,6 +28,8 @@ _HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsd.heuristics.ma
 
 _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsd_tsysflag", "pl_kernel.common.tsysqa:tsys_flags"),
+    Lazy("hsd_skycal", "pl_hsd.qa.skycal:sky_calibrated"),
+    Lazy("hsd_skycal", "pl_hsd.qa.skycal:elevation_difference"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:masked_pixels"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:missed_lines"),
@@ -37,6 +40,7 @@ _SCORERS: tuple[Lazy, ...] = (
 
 _RENDERERS: tuple[Lazy, ...] = (
     Lazy("hsd_tsysflag", "pl_kernel.common.tsyspages:tsysflag_page"),
+    Lazy("hsd_skycal", "pl_hsd.weblog.skycal:skycal_page"),
     Lazy("hsd_imaging", "pl_hsd.weblog.imaging:imaging_page"),
 )
 
