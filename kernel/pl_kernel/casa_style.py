@@ -106,25 +106,42 @@ def h_init(
 
 
 def h_save(filename: str | None = None) -> None:
-    """End the active run.  Everything is on disk already, after every stage; ``filename`` is not needed."""
+    """End the active run.  Everything is on disk already, after every stage.
+
+    ``filename`` gives the state a name that ``h_resume``, ``pl rewind`` and ``pl branch`` take (see the stage h_save).
+    """
     global _active
-    if filename:
-        _notice(f"h_save: a run is a folder; '{filename}' is not written.")
     if _active is not None:
-        _active.session.close()
-        _active = None
+        try:
+            if filename:
+                _active.session.run_stage("h_save", filename=str(filename))
+        finally:
+            _active.session.close()
+            _active = None
 
 
 def h_resume(filename: str | Path = "last", *, strict: bool = False, quiet: bool = False) -> PipelineContext:
-    """Make a run the active one again, after its last good stage.
+    """Make a run the active one again.
 
-    ``filename`` is the folder of the run; ``"last"`` means the newest one in the current folder.
+    ``filename`` is the folder of a run, which goes on after its last good stage; ``"last"`` means the newest one in the
+    current folder.  The name of a state that ``h_save`` has saved goes back to that state in the newest run: the stages
+    after it are set aside, their records are kept.
     """
+    from .common.save import stage_after
     from .session import Session
 
     h_save()
-    root = _newest_run(Path.cwd()) if str(filename) == "last" else Path(filename)
-    return _activate(Session.open(root), strict, quiet)
+    if str(filename) == "last" or (Path(filename) / "run.json").is_file():
+        root = _newest_run(Path.cwd()) if str(filename) == "last" else Path(filename)
+        return _activate(Session.open(root), strict, quiet)
+    if Path(filename).is_dir():
+        raise InputError(f"There is no run in {filename}.")
+    root = _newest_run(Path.cwd())
+    number = stage_after(root, Path(filename).name)
+    session = Session.open(root)
+    if number <= len(session.stages):
+        session.rewind(number)
+    return _activate(session, strict, quiet)
 
 
 def h_weblog(relpath: str | None = None) -> Path:

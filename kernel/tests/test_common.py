@@ -255,6 +255,15 @@ def test_a_run_is_taken_up_again(here, tiny_ms):
     assert again.name == name and len(again.session.stages) == 1
     with pytest.raises(PlError):
         casa_style.h_import_calstate(filename="no such file")
+    casa_style.h_save("imported")
+    again = casa_style.h_resume("imported.context", quiet=True)
+    assert [s.name for s in again.session.stages] == ["h_importdata", "h_save"]
+    casa_style.h_mssplit(field="TARGET")
+    casa_style.h_save()
+    with pytest.raises(PlError, match="Did you mean 'imported'"):
+        casa_style.h_resume("importd", quiet=True)
+    again = casa_style.h_resume("imported", quiet=True)
+    assert [ms.name for ms in again.run.measurement_sets] == ["tiny.ms"]
 
 
 def test_scan_intents_are_those_that_were_written(new_session, tiny_ms):

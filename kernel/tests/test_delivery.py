@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-import shutil
+import os
 import tarfile
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
+import attrs
 import numpy as np
 import pytest
 
-from pl_kernel import PlError
+from pl_kernel import PlError, plugins
 from pl_kernel.common import report
 from pl_kernel.common.archives import pack, sha256, unpack
+from pl_kernel.common.delivery import RestoreState, find
 from pl_kernel.common.delivery_qa import products_written
 from pl_kernel.common.exportdata import ExportdataResult, Exported
 from pl_kernel.common.exportimages import delivered, fits_name
@@ -23,6 +25,7 @@ from pl_kernel.context import ImageRecord
 from pl_kernel.journal import RunRecord, RunStep
 from pl_kernel.qa import AppliesTo, QAScore, combine
 from pl_kernel.recipe import loads
+from pl_kernel.serialize import write_json
 from pl_kernel.session import Session
 from pl_kernel.stage import ItemFailure
 from pl_kernel.testing import make_tiny_ms
@@ -240,6 +243,71 @@ def test_products_are_scored_by_what_was_asked_for_and_the_missing_are_named():
     assert score.score == 0.5 and "c.image (It is gone)" in score.long
 
 
+# ---- products that do not fit ----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Named:
+    """As much of a measurement set as looking for its products needs."""
+
+    name: str
+    stem: str
+
+
+TINY = Named("tiny.ms", "tiny")
+
+
+@pytest.fixture
+def products(tmp_path):
+    """A folder that looks like a delivery."""
+    folder = tmp_path / "products"
+    folder.mkdir()
+    (folder / "tiny.calapply.txt").write_text("applycal(vis='tiny.ms', gaintable='x.gcal')\n")
+    archive(folder / "tiny.flagversions.tgz", "tiny.ms.flagversions/flags.Pipeline_Final/table.dat")
+    archive(folder / "run.session_1.caltables.tgz", "x.gcal/table.dat")
+    write_json(folder / "tiny.restore.json", RestoreState(vis="tiny.ms", rows="abc"))
+    files = {p.name: sha256(p) for p in folder.iterdir()}
+    root = ElementTree.Element("piperesults")
+    ElementTree.SubElement(root, "asdm", name="tiny.ms", smoothed_spws="0~3")
+    for name, checksum in files.items():
+        ElementTree.SubElement(root, "file", name=name, sha256=checksum)
+    (folder / "run.pipeline_manifest.xml").write_bytes(ElementTree.tostring(root))
+    return folder
+
+
+def test_a_delivery_is_found_with_what_its_manifest_says(products):
+    found = find(products, TINY)
+    assert found.state.rows == "abc" and found.asdm["smoothed_spws"] == "0~3"
+    assert [p.name for p in found.tables] == ["run.session_1.caltables.tgz"]
+
+
+def test_missing_products_are_named_with_the_place(products, tmp_path):
+    with pytest.raises(PlError, match="There is no folder of products"):
+        find(tmp_path / "nowhere", TINY)
+    with pytest.raises(PlError, match=r"of other\.ms; they are of tiny"):
+        find(products, Named("other.ms", "other"))
+    with pytest.raises(PlError, match=r"of iny\.ms"):  # part of a name is not the name
+        find(products, Named("iny.ms", "iny"))
+    (products / "run.session_1.caltables.tgz").unlink()
+    with pytest.raises(PlError, match=r"hold no caltables of tiny\.ms"):
+        find(products, TINY)
+
+
+def test_products_that_were_changed_are_refused(products):
+    (products / "tiny.calapply.txt").write_text("applycal(vis='tiny.ms', gaintable='y.gcal')\n")
+    with pytest.raises(PlError, match=r"tiny\.calapply\.txt is damaged or was changed"):
+        find(products, TINY)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"no xml", b"<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><piperesults>&b;</piperesults>"],
+)
+def test_a_manifest_that_cannot_be_read_costs_the_checksums_only(products, manifest):
+    (products / "run.pipeline_manifest.xml").write_bytes(manifest)
+    assert find(products, TINY).asdm == {}
+
+
 # ---- stages ----------------------------------------------------------------------------------------------------------
 
 CALIBRATE = '''
@@ -334,13 +402,24 @@ def _columns(path):
         return {name: table.getcol(name) for name in ("CORRECTED_DATA", "FLAG", "WEIGHT")}
 
 
-@pytest.fixture
-def delivered_run(add_plugin, new_session, tiny_ms):
-    add_plugin("calibrate", CALIBRATE)
-    session = new_session(loads(DELIVER), [tiny_ms.path])
-    outcome = session.run()
-    assert outcome.status == "done", outcome.message
-    return session
+@pytest.fixture(scope="module")
+def delivered_run(tmp_path_factory, tiny_ms):
+    """A run that ends with an export, and the plugin with its stages, for all tests below."""
+    folder = tmp_path_factory.mktemp("delivered")
+    info = folder / "plug_calibrate-1.0.dist-info"
+    info.mkdir()
+    (folder / "plug_calibrate.py").write_text(CALIBRATE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-calibrate\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pl.plugins]\ncalibrate = plug_calibrate\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        plugins.registry.cache_clear()
+        with Session.create(folder / "run", loads(DELIVER).bind({}), [tiny_ms.path]) as session:
+            outcome = session.run()
+            assert outcome.status == "done", outcome.message
+        yield session
+    plugins.registry.cache_clear()
 
 
 def restore(new_session, tmp_path, products, data):
@@ -389,40 +468,18 @@ class TestStages:
         )
         assert mine == theirs and "gcal" in mine
 
-    def test_what_does_not_fit_is_refused_in_a_sentence(self, delivered_run, new_session, tiny_ms, tmp_path):
-        products = delivered_run.root / "products"
-
-        def message(folder, data=tiny_ms.path):
-            session = restore(new_session, tmp_path, folder, data)
-            outcome = session.run()
-            session.close()
-            assert outcome.status == "failed"
-            return outcome.message
-
-        assert "There is no folder of products" in message(tmp_path / "nowhere")
-        assert "hold no flag versions of tiny.ms" in message(tmp_path)
-        other = tmp_path / "other.ms"
-        shutil.copytree(tiny_ms.path, other)
-        assert "of other.ms; they are of tiny" in message(products, other)
-        shorter = tmp_path / "shorter" / "tiny.ms"
-        make_tiny_ms(shorter, seed=2)
-        with_other_rows(shorter)
-        assert "has not the rows" in message(products, shorter)
-        bad = tmp_path / "bad"
-        shutil.copytree(products, bad)
-        (bad / "tiny.calapply.txt").write_text("applycal(vis='tiny.ms', gaintable='x.gcal')\n")
-        assert "tiny.calapply.txt is damaged or was changed" in message(bad)
-        (bad / "t_deliver.pipeline_manifest.xml").unlink()
-        assert "hold no x.gcal" in message(bad)
-        archive(bad / "tiny.flagversions.tgz", "../evil")
-        assert "leads out of the folder" in message(bad)
+    def test_data_with_other_rows_are_refused(self, delivered_run, new_session, tmp_path):
+        other = tmp_path / "other" / "tiny.ms"
+        make_tiny_ms(other, seed=2)
+        with_other_rows(other)
+        outcome = restore(new_session, tmp_path, delivered_run.root / "products", other).run()
+        assert outcome.status == "failed" and "has not the rows" in outcome.message
 
     def test_a_run_goes_on_from_a_saved_state_of_another(self, delivered_run, new_session):
         root = delivered_run.root
         assert stage_after(root, "solved") == 4 == stage_after(root, "4")
         with pytest.raises(PlError, match="Did you mean 'solved'"):
             stage_after(root, "solvd")
-        delivered_run.close()
         again = new_session(loads(f"stages: [{{h_resume: {{run: '{root}', filename: solved}}}}, t_apply, h_weblog]"))
         outcome = again.run()
         assert outcome.status == "done", outcome.message

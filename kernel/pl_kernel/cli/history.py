@@ -120,22 +120,25 @@ def history(root: Path, as_json: bool) -> int:
 
 @click.command()
 @run_argument
-@click.argument("stage", type=int)
+@click.argument("stage")
 @debug_option
-def rewind(root: Path, stage: int) -> int:
-    """Go back to before stage number STAGE: data and context are again what it saw.  The records are kept."""
+def rewind(root: Path, stage: str) -> int:
+    """Go back to before stage number STAGE, or to the state that h_save named STAGE: data and context are again what
+    they were.  The records are kept."""
+    from ..common.save import stage_after
     from ..session import Session
 
+    number = stage_after(root, stage)
     with Session.open(root) as session:
-        session.rewind(stage)
+        session.rewind(number)
         done = len(session.stages)
-    click.echo(f"{root} is back at the end of stage {done}; 'pl resume {root}' runs stage {stage} again.")
+    click.echo(f"{root} is back at the end of stage {done}; 'pl resume {root}' runs stage {number} again.")
     return OK
 
 
 @click.command()
 @run_argument
-@click.argument("stage", type=int)
+@click.argument("stage")
 @click.option("--as", "target", type=click.Path(path_type=Path),
               help="Folder of the new run; default: RUN-branch-STAGE.")  # fmt: skip
 @click.option("--set", "assignments", multiple=True, metavar="STAGE.PARAMETER=VALUE",
@@ -144,15 +147,16 @@ def rewind(root: Path, stage: int) -> int:
 @json_option
 @debug_option
 def branch(
-    root: Path, stage: int, target: Path | None, assignments: tuple[str, ...], go: bool, as_json: bool
+    root: Path, stage: str, target: Path | None, assignments: tuple[str, ...], go: bool, as_json: bool
 ) -> int:
-    """Make a new run that is RUN before stage number STAGE, to try something else from there."""
+    """Make a new run that is RUN before stage number STAGE, or in the state saved as STAGE, to try something else."""
     from ..branch import branch as make
+    from ..common.save import stage_after
     from .running import follow, parse_assignments
 
     source = root.resolve()
     target = target or source.with_name(f"{source.name}-branch-{stage}")
-    with make(source, stage, target, overrides=parse_assignments(assignments)) as session:
+    with make(source, stage_after(source, stage), target, overrides=parse_assignments(assignments)) as session:
         if go:
             return follow(session, None, as_json)
     click.echo(f"Made {target}; run it with: pl resume {target}")
