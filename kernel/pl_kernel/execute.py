@@ -18,12 +18,14 @@ import attrs
 from .casa import CallRecord, LogRecord, Recorder
 from .compute import serve
 from .errors import PlError, StageFailed
+from .joining import join_results
 from .journal import busy
+from .ms.model import MeasurementSet
 from .packing import PackedContext
 from .params import ResolvedValue, fill, resolve
 from .plugins import registry
 from .serialize import from_json, to_json
-from .stage import Result
+from .stage import Result, Stage
 from .stage_context import Place, StageContext
 from .weblog.page import make_page
 
@@ -76,7 +78,7 @@ def _run_stage(job: StageJob) -> StageAnswer:
         if suggested:
             inputs, resolved = fill(inputs, resolved, suggested)
         stage.check(ctx, inputs)
-        outcome = stage.run(ctx, inputs)
+        outcome = _outcome(stage, ctx, inputs)
         if not isinstance(outcome, Result):
             raise StageFailed(f"Stage {cls.name} returned {type(outcome).__name__}, not a result.")
         result = to_json(outcome)
@@ -97,6 +99,24 @@ def _run_stage(job: StageJob) -> StageAnswer:
         inputs=resolved, result=result, error=error, detail=detail, calls=recorder.calls, logs=recorder.logs,
         choices=[to_json(c) for c in ctx.choices], seconds=time.monotonic() - begin, peak_rss_mb=_peak_mb(),
     )  # fmt: skip
+
+
+def _outcome(stage: Stage[Any, Any], ctx: StageContext, inputs: Any) -> Any:
+    """The result of a stage: of one call, or joined from calls for single measurement sets."""
+    sets = stage.sets(ctx, inputs) if stage.each_set else ()
+    if len(sets) < 2:
+        return stage.run(ctx, inputs)
+    # Split with one worker as well: what comes out does not depend on the number of workers.
+    parts = ctx.map_sets(run_one_set, sets, stage.name, inputs, label=stage.name)
+    return join_results(parts, ctx.context.values)
+
+
+def run_one_set(ctx: StageContext, ms: MeasurementSet, name: str, inputs: Any) -> Result:
+    """Run a stage on one measurement set."""
+    outcome = ctx.registry.stage(name)().run(ctx, attrs.evolve(inputs, vis=(ms.name,)))
+    if not isinstance(outcome, Result):
+        raise StageFailed(f"Stage {name} returned {type(outcome).__name__}, not a result.")
+    return outcome
 
 
 def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:

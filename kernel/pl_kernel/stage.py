@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import attrs
@@ -19,6 +19,7 @@ from .params import Inputs, as_tuple, param
 from .qa import TOPICS
 
 if TYPE_CHECKING:
+    from .ms.model import MeasurementSet
     from .stage_context import StageContext
 
 MUTABLE = frozenset({"flags", "weights", "model", "corrected", "data"})
@@ -26,6 +27,21 @@ MUTABLE = frozenset({"flags", "weights", "model", "corrected", "data"})
 
 I = TypeVar("I", bound=Inputs)  # noqa: E741
 R = TypeVar("R", bound="Result")
+
+JOINED = "pl_joined"
+
+
+def joined(how: Callable[[list[Any]], Any], default: Any = attrs.NOTHING) -> Any:
+    """A field of a result that is neither list, table nor the same for all measurement sets.
+
+    ``how`` makes one value from those of single sets: ``expected: int = joined(sum)``.  See ``Stage.each_set``.
+    """
+    return attrs.field(default=default, kw_only=True, metadata={JOINED: how})
+
+
+def first_of(found: list[Any]) -> Any:
+    """What is the same for all measurement sets, although it is a list: ``clip: tuple[float, float]``."""
+    return found[0]
 
 
 @attrs.frozen
@@ -36,7 +52,7 @@ class ItemFailure:
     reason: str
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(param, attrs.field, joined))
 class _Record:
     """Turns its subclasses into frozen attrs classes, without a decorator to forget."""
 
@@ -66,6 +82,8 @@ class Stage(Generic[I, R]):
     mutates : which of ``MUTABLE`` it alters in measurement sets, so that the kernel can restore what it saw.
     topic : page of the web log it belongs to, one of ``qa.TOPICS``.
     takes_data : an import stage: its ``vis`` are paths of data, given by the user of the run.
+    each_set : ``run`` treats every measurement set by itself.  It is then called once for each, with ``inputs.vis``
+        naming it, side by side where the run has several workers, and the results are joined (``joining.py``).
     reads_pages : it looks at the web log of the stages before, whose pages must be drawn when it starts.
     inputs_class, result_class : taken from the type arguments.
     """
@@ -74,6 +92,7 @@ class Stage(Generic[I, R]):
     mutates: ClassVar[frozenset[str]] = frozenset()
     topic: ClassVar[str] = "misc"
     takes_data: ClassVar[bool] = False
+    each_set: ClassVar[bool] = False
     reads_pages: ClassVar[bool] = False
     inputs_class: ClassVar[type[Inputs]] = Inputs
     result_class: ClassVar[type[Result]] = Result
@@ -107,6 +126,10 @@ class Stage(Generic[I, R]):
 
     def check(self, ctx: StageContext, inputs: I) -> None:
         """Raise a PlError when the stage cannot work with these data and inputs; called before ``run``."""
+
+    def sets(self, ctx: StageContext, inputs: I) -> Sequence[MeasurementSet]:
+        """Return the measurement sets it will work on; needed of stages with ``each_set``."""
+        return ctx.measurement_sets(inputs.vis)
 
     def run(self, ctx: StageContext, inputs: I) -> R:
         """Do the work and return the result."""

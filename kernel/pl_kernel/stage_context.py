@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from . import snapshots
 from .calibration import CalApplication, CalLibrary
 from .casa import CallRecord, Casa, Files, LogRecord, Recorder
+from .casa.adapter import remove
 from .compute import serve
 from .compute.pool import Pool
 from .context import Context
-from .errors import InputError, PlError, UnknownName
+from .errors import InputError, PlError, UnknownName, WorkerDied
 from .journal import busy
 from .ms.datatypes import DataType, of_first_type
 from .ms.importers import Importer, Recognised, recognise
@@ -250,8 +254,8 @@ class StageContext(ItemContext):
             raise ValueError(f"ctx.map takes on_error='raise' or 'collect', not {on_error!r}")
         todo = list(items)
         answers: list[Any] = []
-        if (self.workers > 1 or self.scheduler) and len(todo) > 1:
-            answers = self._map_side_by_side(function, todo, args, label)
+        if self._is_parallel and len(todo) > 1:
+            answers = self._side_by_side(run_item, [(function, item, args) for item in todo], todo, label)
         else:
             ctx_item = ItemContext(self._place, self._recorder, self._logfile)
             ctx_item.casa = self.casa
@@ -271,53 +275,109 @@ class StageContext(ItemContext):
             for item, answer in zip(todo, answers, strict=True)
         ]
 
-    def _map_side_by_side(
-        self, function: Callable[..., Any], todo: Sequence[Any], args: tuple[Any, ...], label: str
+    def map_sets(
+        self, function: Callable[..., Any], sets: Sequence[MeasurementSet], *args: Any, label: str = ""
     ) -> list[Any]:
+        """Call ``function(ctx, ms, *args)`` for every measurement set, with a whole context; answers in their order.
+
+        Side by side in worker processes when the run has several.  A set whose worker dies is put back to what the
+        stage found, and tried once more elsewhere.  The first error in the order of the sets is raised.
+        """
+        if not self._is_parallel or len(sets) < 2:
+            return [function(self, ms, *args) for ms in sets]
+        # A context of its own for each: what it asks for side by side is done by its process alone.
+        answers = self._side_by_side(run_set, [(function, self.context, ms, args) for ms in sets], sets, label)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        for _, choices in answers:
+            self.choices += choices
+        return [answer for answer, _ in answers]
+
+    @property
+    def _is_parallel(self) -> bool:
+        return self.workers > 1 or bool(self.scheduler)
+
+    def _side_by_side(
+        self, run: Callable[..., Any], todo: Sequence[tuple[Any, ...]], items: Sequence[Any], label: str
+    ) -> list[Any]:
+        """Have item workers call ``run`` for every entry of ``todo``; take over what they recorded, in order."""
         pool = _shared_pool(self.workers, self.scheduler, self.stage_dir.parent.parent / "work-items.log")
         folder = self.stage_dir / "items"
         folder.mkdir(exist_ok=True)
-        jobs = []
-        for item in todo:
-            self._items += 1
-            jobs.append((function, self._place, folder / f"{self._items:05d}.log", item, args))
+        logs = [folder / f"{number:05d}.log" for number in range(self._items + 1, self._items + len(todo) + 1)]
+        self._items += len(todo)
         outcomes = pool.map(
-            run_item, [(job,) for job in jobs], [_item_name(item) for item in todo],
-            lambda count: self.progress(count, len(todo), label),
+            run, [(self._place, log, *job) for log, job in zip(logs, todo, strict=True)],
+            [_item_name(item) for item in items], lambda count: self.progress(count, len(todo), label),
         )  # fmt: skip
         answers = []
-        for job, outcome in zip(jobs, outcomes, strict=True):
+        for log, outcome in zip(logs, outcomes, strict=True):
+            if log.exists():
+                with log.open("rb") as part, self._logfile.open("ab") as whole:
+                    shutil.copyfileobj(part, whole)
+                log.unlink()
+            if isinstance(outcome, WorkerDied):
+                outcome = WorkerDied(f"Stage {self.stage_name}: {outcome.sentence}", detail=outcome.detail)
             if isinstance(outcome, Exception):
                 answers.append(outcome)
                 continue
-            answer, calls, logs = outcome
-            self._recorder.absorb(calls, logs)
+            answer, calls, records = outcome
+            self._recorder.absorb(calls, records)
             answers.append(answer)
-            if job[2].exists():
-                with job[2].open("rb") as part, self._logfile.open("ab") as whole:
-                    shutil.copyfileobj(part, whole)
-                job[2].unlink()
         return answers
 
 
 def run_item(
-    job: tuple[Callable[..., Any], Place, Path, Any, tuple[Any, ...]],
+    place: Place, logfile: Path, function: Callable[..., Any], item: Any, args: tuple[Any, ...]
 ) -> tuple[Any, list[CallRecord], list[LogRecord]]:
     """Run one item in an item worker; an exception of the item is an answer, so that its records are kept."""
-    import os
-
-    function, place, logfile, item, args = job
-    os.chdir(place.work)
     recorder = Recorder()
     ctx = ItemContext(place, recorder, logfile)
+    answer = _answer(place, lambda: function(ctx, item, *args))
+    return answer, recorder.calls, recorder.logs
+
+
+def run_set(
+    place: Place, logfile: Path, function: Callable[..., Any], context: Context, ms: MeasurementSet,
+    args: tuple[Any, ...],
+) -> tuple[Any, list[CallRecord], list[LogRecord]]:  # fmt: skip
+    """Run one measurement set in an item worker; the answer comes with the heuristics that were chosen."""
+    recorder = Recorder()
+    ctx = StageContext(place, context, recorder, logfile)
+
+    def work() -> tuple[Any, list[HeuristicChoice]]:
+        begun = logfile.with_suffix(".begun")
+        if begun.exists():
+            start_over(place, ms)
+        begun.touch()
+        answer = function(ctx, ms, *args)
+        begun.unlink()
+        return answer, ctx.choices
+
+    answer = _answer(place, work)
+    return answer, recorder.calls, recorder.logs
+
+
+def start_over(place: Place, ms: MeasurementSet) -> None:
+    """Put a measurement set back to what the stage found, and remove what the stage made of it."""
+    snapshots.undo(place.stage_dir.parent.parent / "snapshots" / f"{place.stage_number:03d}" / ms.name,
+                   place.work / ms.path)  # fmt: skip
+    made = f"{clean_file_name(ms.stem)}.{clean_file_name(place.stage_name)}.s{place.stage_number}."
+    for entry in place.work.iterdir():
+        if entry.name.startswith(made):
+            remove(entry)
+
+
+def _answer(place: Place, work: Callable[[], Any]) -> Any:
+    os.chdir(place.work)
     with busy(place.stage_dir.parent.parent):
         try:
-            answer = function(ctx, item, *args)
+            return work()
         except PlError as error:
-            answer = error
+            return error
         except Exception as error:
-            answer = PlError(f"{type(error).__name__}: {error}")
-    return answer, recorder.calls, recorder.logs
+            return PlError(f"{type(error).__name__}: {error}", detail=traceback.format_exc())
 
 
 _pools: dict[tuple[int, str], Pool | DaskPool] = {}
@@ -344,4 +404,4 @@ def _item_name(item: Any) -> str:
     return str(item)[:80]
 
 
-__all__ = ("HeuristicChoice", "ItemContext", "Place", "StageContext", "StageLog", "UnknownName", "run_item")
+__all__ = ("HeuristicChoice", "ItemContext", "Place", "StageContext", "StageLog", "UnknownName", "run_item", "run_set")

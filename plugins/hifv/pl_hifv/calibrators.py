@@ -20,7 +20,7 @@ from pl_kernel.ms.selection import compact_ids
 from pl_kernel.serialize import from_json
 
 KEY = "hifv.calibrators"
-"""Value of the run: list of `MsState`."""
+"""Value of the run: measurement set → `MsState`."""
 UVRANGES = "hifv.uvranges"
 """Value of the run: measurement set → field id → baselines to use (``">5klambda"``) of calibrators with structure."""
 CALIBRATORS = ("AMPLITUDE", "BANDPASS", "DELAY", "PHASE", "POLANGLE", "POLLEAKAGE", "POLARIZATION", "CHECK")
@@ -236,8 +236,7 @@ class MsState:
 
 def states(ctx: Any) -> dict[str, MsState]:
     """All states of the run, by measurement set; ``ctx`` is a stage's context."""
-    found = from_json(ctx.value(KEY, []), tuple[MsState, ...])
-    return {s.vis: s for s in found}
+    return from_json(ctx.value(KEY, {}), dict[str, MsState])
 
 
 def state_of(ctx: Any, ms: MeasurementSet | str) -> MsState:
@@ -248,8 +247,7 @@ def state_of(ctx: Any, ms: MeasurementSet | str) -> MsState:
 
 def remember(ctx: Any, changed: Iterable[MsState]) -> SetValue:
     """An effect that replaces the states of these measurement sets and keeps the others."""
-    merged = {**states(ctx), **{s.vis: s for s in changed}}
-    return SetValue(KEY, list(merged.values()))
+    return SetValue(KEY, {**states(ctx), **{s.vis: s for s in changed}})
 
 
 def uvranges(ctx: Any, ms: MeasurementSet) -> dict[int, str]:

@@ -47,6 +47,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
 
     name = "hif_bandpass"
     topic = "calibration"
+    each_set = True
 
     def suggest(self, ctx: StageContext, inputs: BandpassInputs) -> dict[str, object]:
         present = set().union(*(ms.intents for ms in ctx.measurement_sets(inputs.vis)))

@@ -97,6 +97,7 @@ class Fluxscale(Stage[FluxscaleInputs, FluxscaleResult]):
 
     name = "hif_fluxscale"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"model"})
 
     def check(self, ctx: StageContext, inputs: FluxscaleInputs) -> None:

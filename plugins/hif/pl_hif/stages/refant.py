@@ -60,6 +60,7 @@ class Refant(Stage[RefantInputs, RefantResult]):
 
     name = "hif_refant"
     topic = "calibration"
+    each_set = True
 
     def run(self, ctx: StageContext, inputs: RefantInputs) -> RefantResult:
         rankings = [self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)]

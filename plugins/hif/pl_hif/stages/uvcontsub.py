@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -64,6 +65,10 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
 
     name = "hif_uvcontsub"
     topic = "imaging"
+    each_set = True
+
+    def sets(self, ctx: StageContext, inputs: UvcontsubInputs) -> Sequence[MeasurementSet]:
+        return grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)[1]
 
     def run(self, ctx: StageContext, inputs: UvcontsubInputs) -> UvcontsubResult:
         datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)

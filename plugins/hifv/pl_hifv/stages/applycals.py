@@ -64,6 +64,7 @@ class Applycals(Stage[ApplycalsInputs, ApplycalsResult]):
 
     name = "hifv_applycals"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"corrected", "flags", "weights"})
 
     def check(self, ctx: StageContext, inputs: ApplycalsInputs) -> None:

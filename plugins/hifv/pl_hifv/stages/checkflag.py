@@ -82,12 +82,13 @@ class Checkflag(Stage[CheckflagInputs, CheckflagResult]):
 
     name = "hifv_checkflag"
     topic = "flagging"
+    each_set = True
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: CheckflagInputs) -> None:
         mode = MODES[inputs.checkflagmode]
         wanted = COLUMNS[mode.column]
-        for ms in whole_observations(ctx, inputs.vis):
+        for ms in self.sets(ctx, inputs):
             with ctx.casa.table(ms.path) as table:
                 columns = set(table.colnames())
             if wanted not in columns:
@@ -98,10 +99,13 @@ class Checkflag(Stage[CheckflagInputs, CheckflagResult]):
             if mode.needs_model and "MODEL_DATA" not in columns:
                 raise PlError(f"{ms.name} has no model; make an image with savemodel='modelcolumn' before this stage.")
 
+    def sets(self, ctx: StageContext, inputs: CheckflagInputs) -> tuple[MeasurementSet, ...]:
+        return whole_observations(ctx, inputs.vis)
+
     def run(self, ctx: StageContext, inputs: CheckflagInputs) -> CheckflagResult:
         mode = MODES[inputs.checkflagmode]
         sets, empty, found = [], [], {}
-        for ms in whole_observations(ctx, inputs.vis):
+        for ms in self.sets(ctx, inputs):
             part = _part(ms, mode)
             if not part.scans or not part.fields:
                 ctx.log.attention(f"{ms.name} has no data for checkflag mode '{inputs.checkflagmode}'.")

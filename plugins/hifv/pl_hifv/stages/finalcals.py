@@ -90,6 +90,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
 
     name = solves.FINAL
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"flags", "corrected"})
 
     def check(self, ctx: StageContext, inputs: FinalcalsInputs) -> None:

@@ -88,6 +88,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
 
     name = "hifv_flagdata"
     topic = "flagging"
+    each_set = True
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:

@@ -49,14 +49,21 @@ class Flagtargetsdata(Stage[FlagtargetsdataInputs, FlagtargetsdataResult]):
 
     name = "hifv_flagtargetsdata"
     topic = "flagging"
+    each_set = True
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: FlagtargetsdataInputs) -> None:
         if inputs.template and inputs.filetemplate and not Path(inputs.filetemplate).is_file():
             raise PlError(f"There is no file of flags {inputs.filetemplate}; leave filetemplate unset to do without.")
 
+    def sets(self, ctx: StageContext, inputs: FlagtargetsdataInputs) -> tuple[MeasurementSet, ...]:
+        if inputs.vis:
+            return ctx.measurement_sets(inputs.vis)
+        split = tuple(ms for ms in ctx.measurement_sets() if any(ms.column_of(t) is not None for t in TYPES))
+        return split or ctx.measurement_sets(types=(DataType.RAW,))
+
     def run(self, ctx: StageContext, inputs: FlagtargetsdataInputs) -> FlagtargetsdataResult:
-        return FlagtargetsdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in _sets(ctx, inputs)))
+        return FlagtargetsdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in self.sets(ctx, inputs)))
 
     def _one(self, ctx: StageContext, ms: MeasurementSet, inputs: FlagtargetsdataInputs) -> TargetFlags:
         path = _file(ms, inputs)
@@ -74,15 +81,6 @@ class Flagtargetsdata(Stage[FlagtargetsdataInputs, FlagtargetsdataResult]):
         elif inputs.template:
             ctx.log.info(f"There are no flags of the user for {ms.name}.")
         return TargetFlags(vis=ms.name, file=str(path or ""), commands=commands, before=before, after=after)
-
-
-def _sets(ctx: StageContext, inputs: FlagtargetsdataInputs) -> tuple[MeasurementSet, ...]:
-    if inputs.vis:
-        return ctx.measurement_sets(inputs.vis)
-    split = tuple(
-        ms for ms in ctx.measurement_sets() if any(ms.column_of(t) is not None for t in TYPES)
-    )
-    return split or ctx.measurement_sets(types=(DataType.RAW,))
 
 
 def _file(ms: MeasurementSet, inputs: FlagtargetsdataInputs) -> Path | None:

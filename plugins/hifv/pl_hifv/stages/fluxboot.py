@@ -99,6 +99,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
 
     name = "hifv_fluxboot"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"model"})
 
     def check(self, ctx: StageContext, inputs: FluxbootInputs) -> None:

@@ -72,6 +72,7 @@ class Hanning(Stage[HanningInputs, HanningResult]):
 
     name = "hifv_hanning"
     topic = "dataset"
+    each_set = True
 
     def check(self, ctx: StageContext, inputs: HanningInputs) -> None:
         for ms in ctx.measurement_sets(inputs.vis):

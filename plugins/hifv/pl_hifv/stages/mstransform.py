@@ -69,15 +69,16 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
 
     name = "hifv_mstransform"
     topic = "dataset"
+    each_set = True
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: MstransformInputs) -> None:
-        for ms in self._sets(ctx, inputs):
+        for ms in self.sets(ctx, inputs):
             if not self._part(ms, inputs).scans:
                 what = f"field '{inputs.field}'" if inputs.field else "any field"
                 raise PlError(f"{ms.name} has no scans of {what} with intent {inputs.intent} to split off.")
 
-    def _sets(self, ctx: StageContext, inputs: MstransformInputs) -> tuple[MeasurementSet, ...]:
+    def sets(self, ctx: StageContext, inputs: MstransformInputs) -> tuple[MeasurementSet, ...]:
         found = ctx.measurement_sets(inputs.vis, types=(DataType.REGCAL_CONTLINE_ALL,))
         if not found:
             raise PlError("No measurement set of the run is calibrated; apply the calibration before splitting.")
@@ -93,7 +94,7 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
     def run(self, ctx: StageContext, inputs: MstransformInputs) -> MstransformResult:
         splits: list[Split] = []
         effects: list[Effect] = []
-        sets = self._sets(ctx, inputs)
+        sets = self.sets(ctx, inputs)
         for count, ms in enumerate(sets, 1):
             part = self._part(ms, inputs)
             spw = inputs.spw or _observed(ms, part)

@@ -13,6 +13,7 @@ from pl_hifv.selections import CALIBRATORS
 from pl_kernel import Inputs, Result, Stage
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import Field, MeasurementSet
+from pl_kernel.stage import joined
 from pl_kernel.stage_context import StageContext
 
 TARGETS_SHOWN = 30
@@ -44,8 +45,8 @@ class PlotsummaryResult(Result):
 
     calibrators: tuple[FieldSummary, ...]
     targets: tuple[FieldSummary, ...]
-    polarized: bool = False
-    not_shown: int = 0
+    polarized: bool = joined(any, False)
+    not_shown: int = joined(sum, 0)
 
 
 class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
@@ -59,12 +60,16 @@ class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
 
     name = "hifv_plotsummary"
     topic = "calibration"
+    each_set = True
+
+    def sets(self, ctx: StageContext, inputs: PlotsummaryInputs) -> tuple[MeasurementSet, ...]:
+        return ctx.measurement_sets(inputs.vis, types=(DataType.REGCAL_CONTLINE_ALL, DataType.RAW))
 
     def run(self, ctx: StageContext, inputs: PlotsummaryInputs) -> PlotsummaryResult:
         calibrators: list[FieldSummary] = []
         targets: list[FieldSummary] = []
         left, polarized = 0, False
-        for ms in ctx.measurement_sets(inputs.vis, types=(DataType.REGCAL_CONTLINE_ALL, DataType.RAW)):
+        for ms in self.sets(ctx, inputs):
             column = ms.column_of(DataType.REGCAL_CONTLINE_ALL) or "DATA"
             polarized |= bool(ms.intents & {"POLARIZATION", "POLANGLE", "POLLEAKAGE"})
             chosen = [f for f in ms.fields_with_intent(CALIBRATORS) if f.spws & set(ms.science_spw_ids)]

@@ -92,6 +92,7 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
 
     name = "hifv_priorcals"
     topic = "calibration"
+    each_set = True
 
     def run(self, ctx: StageContext, inputs: PriorcalsInputs) -> PriorcalsResult:
         priors: list[Prior] = []

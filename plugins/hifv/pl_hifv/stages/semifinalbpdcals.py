@@ -46,6 +46,7 @@ class SemiFinalBPdcals(Stage[SemiFinalBPdcalsInputs, SemiFinalBPdcalsResult]):
 
     name = "hifv_semiFinalBPdcals"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"flags", "corrected"})
 
     def check(self, ctx: StageContext, inputs: SemiFinalBPdcalsInputs) -> None:

@@ -74,6 +74,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
 
     name = "hifv_solint"
     topic = "calibration"
+    each_set = True
 
     def check(self, ctx: StageContext, inputs: SolintInputs) -> None:
         try:

@@ -73,25 +73,26 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
 
     name = "hifv_statwt"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"weights", "flags"})
 
     def check(self, ctx: StageContext, inputs: StatwtInputs) -> None:
         wanted = {"corrected": ("CORRECTED_DATA",), "data": ("DATA",), "residual": ("CORRECTED_DATA", "MODEL_DATA"),
                   "residual_data": ("DATA", "MODEL_DATA")}[inputs.datacolumn]  # fmt: skip
-        for ms in self._sets(ctx, inputs):
+        for ms in self.sets(ctx, inputs):
             with ctx.casa.table(ms.path) as table:
                 missing = [c for c in wanted if c not in table.colnames()]
             if missing:
                 raise PlError(f"{ms.name} has no {missing[0]}, which the weights are to be derived from.")
 
-    def _sets(self, ctx: StageContext, inputs: StatwtInputs) -> tuple[MeasurementSet, ...]:
+    def sets(self, ctx: StageContext, inputs: StatwtInputs) -> tuple[MeasurementSet, ...]:
         return ctx.measurement_sets(inputs.vis, types=(DataType.REGCAL_CONTLINE_ALL, DataType.RAW))
 
     def run(self, ctx: StageContext, inputs: StatwtInputs) -> StatwtResult:
         before: list[BandWeights] = []
         after: list[BandWeights] = []
         first, last, used, found = {}, {}, {}, {}
-        sets = self._sets(ctx, inputs)
+        sets = self.sets(ctx, inputs)
         for count, ms in enumerate(sets, 1):
             name = versions.save(ctx, ms, f"hifv_statwt_before_s{ctx.stage_number}", "flags before hifv_statwt")
             found[ms.name] = {"before_statwt": name}

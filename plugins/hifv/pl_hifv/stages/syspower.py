@@ -16,6 +16,7 @@ from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.effects import Effect, RegisterCalibration, UnregisterCalibration
 from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.stage import first_of, joined
 from pl_kernel.stage_context import StageContext
 
 BANDS = ("L", "S", "C", "X", "Ku", "K", "Ka", "Q")
@@ -62,7 +63,7 @@ class SyspowerResult(Result):
     """Compression by band; ``tables`` holds the requantizer table with the template by measurement set."""
 
     bands: tuple[BandCompression, ...]
-    clip: tuple[float, float]
+    clip: tuple[float, float] = joined(first_of)
     skipped: dict[str, str] = attrs.field(factory=dict)
     tables: dict[str, str] = attrs.field(factory=dict)
     applied: tuple[str, ...] = ()
@@ -82,6 +83,7 @@ class Syspower(Stage[SyspowerInputs, SyspowerResult]):
 
     name = "hifv_syspower"
     topic = "calibration"
+    each_set = True
 
     def check(self, ctx: StageContext, inputs: SyspowerInputs) -> None:
         low, high = inputs.clip_sp_template

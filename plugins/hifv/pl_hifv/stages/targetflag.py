@@ -37,16 +37,20 @@ class Targetflag(Stage[TargetflagInputs, TargetflagResult]):
 
     name = "hifv_targetflag"
     topic = "flagging"
+    each_set = True
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: TargetflagInputs) -> None:
-        for ms in whole_observations(ctx, inputs.vis):
+        for ms in self.sets(ctx, inputs):
             with ctx.casa.table(ms.path) as table:
                 if "CORRECTED_DATA" not in table.colnames():
                     raise PlError(f"{ms.name} has no calibrated data to look at; apply the calibration first.")
 
+    def sets(self, ctx: StageContext, inputs: TargetflagInputs) -> tuple[MeasurementSet, ...]:
+        return whole_observations(ctx, inputs.vis)
+
     def run(self, ctx: StageContext, inputs: TargetflagInputs) -> TargetflagResult:
-        return TargetflagResult(sets=tuple(self._one(ctx, ms, inputs) for ms in whole_observations(ctx, inputs.vis)))
+        return TargetflagResult(sets=tuple(self._one(ctx, ms, inputs) for ms in self.sets(ctx, inputs)))
 
     def _one(self, ctx: StageContext, ms: MeasurementSet, inputs: TargetflagInputs) -> Checked:
         version = versions.save(ctx, ms, f"hifv_targetflag_s{ctx.stage_number}", "flags before hifv_targetflag")

@@ -93,6 +93,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
 
     name = "hifv_testBPdcals"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"flags", "corrected"})
     __test__ = False
 

@@ -10,6 +10,7 @@ from pl_hifv.telescopes import MODEL_LETTERS
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import Field, MeasurementSet, SpectralWindow
 from pl_kernel.ms.telescopes import StandardCalibrator
+from pl_kernel.stage import joined
 from pl_kernel.stage_context import StageContext
 
 
@@ -52,7 +53,7 @@ class VlasetjyResult(Result):
     fluxes: tuple[ModelFlux, ...]
     standards: tuple[StandardField, ...]
     standard: str
-    expected: int
+    expected: int = joined(sum)
 
 
 class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
@@ -69,6 +70,7 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
 
     name = "hifv_vlasetjy"
     topic = "calibration"
+    each_set = True
     mutates = frozenset({"model"})
 
     def run(self, ctx: StageContext, inputs: VlasetjyInputs) -> VlasetjyResult:
