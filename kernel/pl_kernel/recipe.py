@@ -27,7 +27,7 @@ import os
 import re
 import typing
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 BREAKPOINT = "breakpoint"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _TEMPLATE = re.compile(r"\{\{\{?\s*([A-Za-z_]\w*)\s*\}?\}\}")
+_SPAN = re.compile(r"(\d+)(?:-(\d+))?")
 _NAME = re.compile(r"[A-Za-z]\w*\Z")
 _LARGEST = 4_000_000  # bytes; the largest real processing request is far below 1 MB
 _TOP_KEYS = ("name", "title", "description", "parameters", "needs", "demo", "stages")
@@ -169,6 +170,32 @@ class Recipe:
             steps=tuple(steps),
             parameters=tuple(attrs.evolve(p, default=settled[p.name]) for p in self.parameters),
         )
+
+    def only(self, wanted: Iterable[str], always: Container[str] = ()) -> Recipe:
+        """Return the recipe with these stages alone, and those named in ``always`` (what brings in the data).
+
+        A stage is wanted by its name, which may stand for several, or by its number in the recipe: ``3``, ``4-7``.
+
+        Raises
+        ------
+        InputError : a name or number that the recipe does not have.
+        """
+        names = self.stage_names
+        chosen: set[int] = set()
+        for word in wanted:
+            span = _SPAN.fullmatch(word)
+            if span is None:
+                if word not in names:
+                    raise UnknownName("stage", word, names, f" in recipe {self.name}")
+                chosen |= {number for number, name in enumerate(names, 1) if name == word}
+                continue
+            first, last = int(span[1]), int(span[2] or span[1])
+            if not 1 <= first <= last <= len(names):
+                raise InputError(f"There is no stage {word} in recipe {self.name}; its stages are 1 to {len(names)}.")
+            chosen |= set(range(first, last + 1))
+        numbered = enumerate((step for step in self.steps if not step.is_breakpoint), 1)
+        kept = tuple(step for number, step in numbered if number in chosen or step.stage in always)
+        return attrs.evolve(self, steps=kept)
 
     def check_data(self, context: Context) -> None:
         """Refuse data that lack what the recipe needs.

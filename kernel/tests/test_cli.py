@@ -226,6 +226,8 @@ def test_commands_of_plugins_are_offered(toy, pl):
         (("run", "toy_twice", "--workers", "many"), "auto"),
         (("run", "toy_twice", "--stop-after", "toy_ad"), "Did you mean 'toy_add'"),
         (("run", "toy_twice", "--stop-after", "7"), "no stage 7"),
+        (("run", "toy_twice", "--only", "toy_ad"), "Did you mean 'toy_add'"),
+        (("run", "toy_twice", "--only", "2-3"), "its stages are 1 to 2"),
         (("run", "toy_twice", "--intent", "PHASE=x"), "imports no data"),
         (("run", "no/such/recipe.yaml"), "no recipe file"),
         (("stages", "--plugin", "toi"), "Did you mean 'toy'"),
@@ -287,6 +289,13 @@ def test_a_failed_stage_gives_exit_code_1_and_the_way_to_go_on(toy, pl):
     last = err.splitlines()[-1]
     assert "too much" in last and "pl resume" in last
     assert pl("resume", "toy_twice")[0] == 1  # it fails again
+
+
+def test_only_a_stage_of_the_recipe_is_run(toy, pl):
+    code, out, _ = pl("run", "toy_twice", "--only", "2", "-o", "part", "--json")
+    assert code == 0
+    assert [s["name"] for s in json.loads(out)["stages"]] == ["toy_add"]
+    assert json.loads(Path("part/stages/001-toy_add/inputs.json").read_text())["number"]["value"] == 3
 
 
 def test_a_run_can_be_stopped_after_a_stage_and_resumed(toy, pl):

@@ -329,3 +329,18 @@ def test_demo_data_are_found_without_importing_their_package():
         loads(YAML.replace("casadata:", "no_such_package:")).demo.paths()
     with pytest.raises(InputError, match="holds no"):
         loads(YAML.replace("NGC5921.fits", "NGC0000.fits")).demo.paths()
+
+
+def test_only_some_stages_by_name_by_number_or_by_a_range_of_numbers():
+    recipe = recipe_of("- my_import\n- my_flag\n- my_image\n- breakpoint\n- my_flag\n- my_export")
+    assert recipe.only(["my_flag"]).stage_names == ("my_flag", "my_flag")
+    assert recipe.only(["4"]).stage_names == ("my_flag",)  # breakpoints are not counted
+    assert recipe.only(["5", "2-3"], always={"my_import"}).stage_names == (
+        "my_import", "my_flag", "my_image", "my_export"
+    )  # fmt: skip
+    assert not any(step.is_breakpoint for step in recipe.only(["1-5"]).steps)
+    with pytest.raises(UnknownName, match="my_flag"):
+        recipe.only(["my_flg"])
+    for wrong in ("0", "6", "3-2", "4-9"):
+        with pytest.raises(InputError, match="1 to 5"):
+            recipe.only([wrong])

@@ -67,6 +67,9 @@ def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--workers", callback=_workers, metavar="N|auto",
                      help="Processes for work that can be done side by side; default 1."),
         click.option("--stop-after", metavar="STAGE", help="Stop when this stage (name or number) is done."),
+        click.option("--only", multiple=True, metavar="STAGE",
+                     help="Run just this stage of the recipe (name, number, or 3-7) besides the import; may be given "
+                     "several times."),
         how_options,
         json_option,
         debug_option,
@@ -89,7 +92,7 @@ def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def run(
     recipe: str, data: tuple[Path, ...], root: Path | None, intents: tuple[str, ...], intents_file: Path | None,
     in_place: bool, assignments: tuple[str, ...], values: tuple[str, ...], workers: int | None, stop_after: str | None,
-    as_json: bool,
+    only: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Run RECIPE on DATA: measurement sets, UVFITS files and whatever else an importer is installed for.
 
@@ -100,7 +103,7 @@ def run(
     from ..plugins import registry
 
     known = registry()
-    plan = find_recipe(recipe, known)
+    plan = chosen_stages(find_recipe(recipe, known), only, known)
     overrides = parse_assignments(assignments)
     importing = _import_stage(plan, known)
     for name, value in (
@@ -147,7 +150,7 @@ def resume(root: Path, workers: int | None, stop_after: str | None, as_json: boo
 @run_options
 def demo(
     name: str | None, root: Path, only_list: bool, assignments: tuple[str, ...], values: tuple[str, ...],
-    workers: int | None, stop_after: str | None, as_json: bool,
+    workers: int | None, stop_after: str | None, only: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
     """Run the recipe NAME on the data that come with it; without NAME, the only one there is."""
     from ..plugins import registry
@@ -170,9 +173,11 @@ def demo(
     if name not in offered:
         raise UnknownName("demo", name, offered)
     if (root / "run.json").is_file():
+        if only:
+            raise InputError(f"There is a demo in {root} already, which goes on with its own stages; leave out --only.")
         with Session.open(root, workers=workers) as session:
             return follow(session, stop_after, as_json)
-    plan = offered[name]
+    plan = chosen_stages(offered[name], only, known)
     assert plan.demo is not None
     bound = {**plan.demo.parameters, **parse_values(values)}
     return start(
@@ -186,6 +191,13 @@ def _list_demos(offered: Mapping[str, Recipe], as_json: bool) -> None:
         output.write_json([{"name": name, "title": title} for name, title in rows])
     else:
         output.columns(rows)
+
+
+def chosen_stages(plan: Recipe, only: tuple[str, ...], known: Registry) -> Recipe:
+    """Return the recipe with the stages of ``--only`` and its imports; all of it without that option."""
+    if not only:
+        return plan
+    return plan.only(only, {n for n in plan.stage_names if n in known.stages and known.stage(n).takes_data})
 
 
 def start(
@@ -307,8 +319,8 @@ def _stop(stop_after: str | None, plan: Recipe) -> str | int | None:
         return None
     if stop_after.isdigit():
         number = int(stop_after)
-        if not 1 <= number <= len(plan.steps):
-            raise InputError(f"There is no stage {number} in recipe {plan.name}; it has {len(plan.steps)}.")
+        if not 1 <= number <= len(plan.stage_names):
+            raise InputError(f"There is no stage {number} in recipe {plan.name}; it has {len(plan.stage_names)}.")
         return number
     if stop_after not in plan.stage_names:
         raise UnknownName("stage", stop_after, plan.stage_names, f" in recipe {plan.name}")
