@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -15,7 +15,7 @@ from ..errors import DataError, InputError, UnknownName
 from ..ms.model import MeasurementSet
 from ..params import Inputs, param
 from ..stage import Result, Stage
-from . import tsysmetrics
+from . import skylines, tsysmetrics
 from .calspectra import CalSpectra, read_spectra
 from .tsyscal import VALUE
 from .tsysmetrics import METRICS, Finding, Limits
@@ -179,6 +179,7 @@ def flag_table(ctx: StageContext, ms: MeasurementSet, original: str, inputs: Tsy
         intent: [f.id for f in ms.fields_with_intent(intent)] for intent in ("ATMOSPHERE", "BANDPASS", "AMPLITUDE")
     }
     by_intent = {k: v for k, v in by_intent.items() if v}
+    lines_of_air = _lines_of_air(ctx, ms, spectra)
     ended = ""
     for metric in wanted(inputs):
         if all(s.flags.all() for s in spectra.values()):
@@ -189,7 +190,7 @@ def flag_table(ctx: StageContext, ms: MeasurementSet, original: str, inputs: Tsy
         notes = []
         for spw, s in spectra.items():
             judged = _normalised(s) if inputs.normalize_tsys else s
-            finding = tsysmetrics.evaluate(metric, judged, limits, reference, by_intent)
+            finding = tsysmetrics.evaluate(metric, judged, limits, reference, by_intent, lines_of_air[spw])
             lines += tsysmetrics.commands(finding, s, names)
             spectra[spw] = tsysmetrics.with_flags(s, finding.bad)
             notes += _notes(finding)
@@ -200,6 +201,16 @@ def flag_table(ctx: StageContext, ms: MeasurementSet, original: str, inputs: Tsy
     return FlaggedTable(
         vis=ms.name, original=original, table=table, steps=tuple(steps), lost=_lost(before, spectra, names), ended=ended
     )  # fmt: skip
+
+
+def _lines_of_air(ctx: StageContext, ms: MeasurementSet, spectra: dict[int, CalSpectra]) -> dict[int, Any]:
+    """Channels of atmospheric lines by window; none where the site is unknown or Tsys is one number."""
+    site = ctx.telescope(ms).site
+    found: dict[int, Any] = dict.fromkeys(spectra)
+    if site is not None:
+        for spw, s in spectra.items():
+            found[spw] = skylines.affected(skylines.model_opacity(ctx.casa, site, ms, s.frequency_hz))
+    return found
 
 
 def template_commands(ctx: StageContext, ms: MeasurementSet, given: str | None) -> list[str]:

@@ -38,6 +38,15 @@ class Limits:
     tmef1_limit: float = 0.666
 
 
+@attrs.frozen(eq=False)
+class Facts:
+    """What metrics know beside the spectra: reference fields, fields by intent, channels of atmospheric lines."""
+
+    reference_fields: tuple[int, ...]
+    intent_fields: Mapping[str, Iterable[int]]
+    lines: Array
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Finding:
     """What a metric found in one window.
@@ -56,7 +65,7 @@ class Finding:
 
 def evaluate(
     metric: str, spectra: CalSpectra, limits: Limits, reference_fields: Iterable[int] = (),
-    intent_fields: Mapping[str, Iterable[int]] | None = None,
+    intent_fields: Mapping[str, Iterable[int]] | None = None, spared: Array | None = None,
 ) -> Finding:  # fmt: skip
     """Evaluate one metric.
 
@@ -64,11 +73,13 @@ def evaluate(
     ----------
     reference_fields : fields whose spectra are the reference of fieldshape; without any, the antenna's own median.
     intent_fields : fields by intent, for edgechans; without them all spectra make one view.
+    spared : channels of atmospheric lines, which are neither edges nor birdies.
     """
-    return _RULES[metric](spectra, limits, tuple(reference_fields), intent_fields or {})
+    lines = np.zeros(spectra.frequency_hz.shape, dtype=bool) if spared is None else np.asarray(spared, dtype=bool)
+    return _RULES[metric](spectra, limits, Facts(tuple(reference_fields), intent_fields or {}, lines))
 
 
-def _nmedian(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _nmedian(s: CalSpectra, limits: Limits, _facts: Facts) -> Finding:
     """Median over channels against that of all antennas and times (of the field): too high by a factor.
 
     The median of the view is the lower one (see `viewflag.low_median`).
@@ -85,7 +96,7 @@ def _nmedian(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     return _whole_rows("nmedian", s, high, ratio, limits.fnm_limit)
 
 
-def _derivative(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _derivative(s: CalSpectra, limits: Limits, _facts: Facts) -> Finding:
     """100 × the median absolute deviation of steps between channels of the spectrum over its median: noisy spectra."""
     normal = _normalised(s.masked)
     difference = np.diff(normal, axis=2)
@@ -94,18 +105,22 @@ def _derivative(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
         return _whole_rows("derivative", s, value > limits.fd_max_limit, value, limits.fd_max_limit)
 
 
-def _edgechans(s: CalSpectra, limits: Limits, _r: Any, intent_fields: Mapping[str, Iterable[int]]) -> Finding:
-    """Channels at the ends where the median spectrum of all antennas and times is steep."""
+def _edgechans(s: CalSpectra, limits: Limits, facts: Facts) -> Finding:
+    """Channels at the ends where the median spectrum of all antennas and times is steep, and no atmospheric line is.
+
+    The reference flags such lines when they happen to lie near an end; they are signal.
+    """
     channels = np.zeros(s.frequency_hz.shape, dtype=bool)
     open_ends = False
-    views = [np.isin(s.field, list(fields)) for fields in intent_fields.values()] or [np.ones(s.field.shape, bool)]
-    for rows in [*views]:
+    views = [np.isin(s.field, list(fields)) for fields in facts.intent_fields.values()]
+    views = views or [np.ones(s.field.shape, bool)]
+    for rows in views:
         if not rows.any():
             continue
         middle = _median(s.masked[rows], axis=0)
         for spectrum in middle:
             missing = ~np.isfinite(spectrum)
-            found, whole = viewflag.edges(np.where(missing, 0.0, spectrum), missing, limits.fe_edge_limit)
+            found, whole = viewflag.edges(np.where(missing, 0.0, spectrum), missing, limits.fe_edge_limit, facts.lines)
             channels |= found
             open_ends |= not whole
     return Finding(
@@ -114,7 +129,7 @@ def _edgechans(s: CalSpectra, limits: Limits, _r: Any, intent_fields: Mapping[st
     )  # fmt: skip
 
 
-def _fieldshape(s: CalSpectra, limits: Limits, reference_fields: tuple[int, ...], _i: Any) -> Finding:
+def _fieldshape(s: CalSpectra, limits: Limits, facts: Facts) -> Finding:
     """100 × the mean deviation of the normalised spectrum from the antenna's reference: another shape than it.
 
     The reference is the median over the fields of the reference intent. Where an antenna has none of these (a single
@@ -125,7 +140,7 @@ def _fieldshape(s: CalSpectra, limits: Limits, reference_fields: tuple[int, ...]
     value = np.full(normal.shape[:2], np.nan)
     for antenna in np.unique(s.antenna):
         own = s.antenna == antenna
-        chosen = own & np.isin(s.field, reference_fields)
+        chosen = own & np.isin(s.field, facts.reference_fields)
         if not np.isfinite(normal[chosen]).any():
             chosen = own
         reference = _median(normal[chosen], axis=0)
@@ -139,7 +154,7 @@ def _fieldshape(s: CalSpectra, limits: Limits, reference_fields: tuple[int, ...]
         return _whole_rows("fieldshape", s, value > limits.ff_max_limit, value, limits.ff_max_limit)
 
 
-def _birdies(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _birdies(s: CalSpectra, limits: Limits, facts: Facts) -> Finding:
     """Channels around steps in an antenna's median spectrum that the other antennas do not have.
 
     Spectra are normalised by their median over channels; the window's spectrum is the lower median over antennas, so
@@ -153,12 +168,12 @@ def _birdies(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     for k, antenna in enumerate(antennas):
         for spectrum in own[k] - common:
             missing = ~np.isfinite(spectrum)
-            found = viewflag.sharps(np.where(missing, 0.0, spectrum), missing, limits.fb_sharps_limit)
+            found = viewflag.sharps(np.where(missing, 0.0, spectrum), missing, limits.fb_sharps_limit, facts.lines)
             bad[s.antenna == antenna] |= found
     return Finding(metric="birdies", spw=s.spw, bad=bad & ~_row_channel_bad(s))
 
 
-def _toomany(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
+def _toomany(s: CalSpectra, limits: Limits, _facts: Facts) -> Finding:
     """What is left of a time at which most antennas are flagged, and of a window in which most antennas are."""
     gone = np.asarray(_row_channel_bad(s).all(axis=1))
     bad = np.zeros(gone.shape, dtype=bool)
@@ -174,7 +189,7 @@ def _toomany(s: CalSpectra, limits: Limits, _r: Any, _i: Any) -> Finding:
     return Finding(metric="toomany", spw=s.spw, bad=whole & ~_row_channel_bad(s))
 
 
-_RULES: Mapping[str, Callable[[CalSpectra, Limits, tuple[int, ...], Mapping[str, Iterable[int]]], Finding]] = {
+_RULES: Mapping[str, Callable[[CalSpectra, Limits, Facts], Finding]] = {
     "nmedian": _nmedian, "derivative": _derivative, "edgechans": _edgechans, "fieldshape": _fieldshape,
     "birdies": _birdies, "toomany": _toomany,
 }  # fmt: skip

@@ -158,12 +158,14 @@ def steps(spectrum: Array, bad: Mask) -> tuple[Array, NDArray[np.int64]]:
     return np.diff(np.asarray(spectrum, dtype=float)[good]), good[:-1]
 
 
-def edges(spectrum: Array, bad: Mask, limit: float = 2.0) -> tuple[Mask, bool]:
+def edges(
+    spectrum: Array, bad: Mask, limit: float = 2.0, spared: Mask | None = None
+) -> tuple[Mask, bool]:
     """Channels at both ends where the spectrum is steep, and whether an edge ended within its quarter.
 
     Walking in from an end, the spectrum begins at the first good channel of the outer quarter whose step to the next
     good one is less than limit × the median step. When there is none, one channel is taken and the answer's second part
-    is False.
+    is False. An end that overlaps ``spared`` channels is left alone: a line of the atmosphere is steep, and no edge.
     """
     n = spectrum.size
     found = np.zeros(n, dtype=bool)
@@ -186,6 +188,10 @@ def edges(spectrum: Array, bad: Mask, limit: float = 2.0) -> tuple[Mask, bool]:
         found[last[-1] + 1 :] = True
     else:
         found[-1], whole = True, False
+    for first_channel, last_channel in runs(found) if spared is not None else ():
+        block = slice(first_channel, last_channel + 1)
+        if spared is not None and spared[block].any():
+            found[block] = False
     return found & ~bad, whole
 
 
