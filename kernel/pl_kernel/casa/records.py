@@ -21,6 +21,8 @@ _HARMLESS = (
     re.compile(r"Leap second table TAI_UTC seems out-of-date"),  # there is no leap second newer than the data package
     re.compile(r"^Conversion of measurement set from version"),  # written for every old data set
     re.compile(r"^Exception Reported:|^Task \w+ raised an exception"),  # CASA's echo of what is reported as the failure
+    re.compile(r"is not an efficient imagesize"),  # an image is slower to transform then, not worse
+    re.compile(r"^image units are not the same: '[^']*' vs ''|^image units are not the same: '' vs"),  # image × weight
 )
 
 

@@ -154,7 +154,7 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     theory, missing = _theory(plan, subject.members, extents, cube)
     velocity = cube.velocity_km_s
     wanted = lines.mask(count) if lines else inner
-    clip = 5 * (observed or theory or 0.0)
+    clip = _clip(5 * (observed or theory or 0.0), cube.weight)
     whole = cubes.moments(values, velocity, wanted, clip)
     arrays: dict[str, Any] = {
         "integrated": whole.integrated, "velocity": whole.velocity, "peak": whole.peak, "weight": cube.weight,
@@ -182,6 +182,13 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
         name=subject.image, numbers=numbers, judgement=judgement, problems=problems,
         arrays=str(file.relative_to(ctx.stage_dir)),
     )  # fmt: skip
+
+
+def _clip(level: float, weight: NDArray[np.float32]) -> NDArray[np.float64]:
+    """A level for pixels of median weight, higher where noise is: it goes with one over the root of the weight."""
+    some = weight[weight > 0]
+    middle = float(np.median(some)) if some.size else 1.0
+    return np.asarray(level * np.sqrt(middle / np.where(weight > 0, weight, np.inf).clip(max=middle)), float)
 
 
 def _numbers(

@@ -89,8 +89,8 @@ class Moments:
     peak: FloatArray
 
 
-def moments(cube: Any, velocity_km_s: ArrayLike, channels: BoolArray, clip: float) -> Moments:
-    """Moments over `channels` [channel]; the mean velocity takes voxels above `clip` (unit of the cube)."""
+def moments(cube: Any, velocity_km_s: ArrayLike, channels: BoolArray, clip: ArrayLike) -> Moments:
+    """Moments over `channels` [channel]; the mean velocity takes voxels above `clip`, a number or a map [y, x]."""
     velocity = np.asarray(velocity_km_s, float)
     step = float(np.median(np.abs(np.diff(velocity)))) if velocity.size > 1 else 1.0
     shape = cube.shape[1:]

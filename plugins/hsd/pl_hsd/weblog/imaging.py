@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pl_hsd.stages.imaging import ImagingResult, SdImage
@@ -15,7 +14,8 @@ _CAPTIONS = {
     "velocity": "Mean velocity of what is above 5 times the noise",
     "peak": "Largest value over the line channels",
     "noise": "Rms of the baselines of single spectra; outlined is where the image's noise is measured",
-    "number": "Number of valid spectra within a beam",
+    "number": "Number of valid spectra closer than a beam",
+    "channel maps": "Channel maps: means of the channels shaded above; the beam is in the lower left",
     "spectrum": "Mean spectrum of the map; shaded are the line ranges",
     "profiles": "Sparse profile map: mean spectra at their places; shaded are the line ranges",
     "contamination": "Emission at the OFF position? A dip would show where the map is empty",
@@ -34,17 +34,17 @@ def imaging_page(page: Any, ctx: Any, result: ImagingResult) -> None:
         "within 0.9 and 1.6."
     )
     measured = [i for i in result.images if i.numbers is not None]
+    unit = _common_unit(measured)
     page.table(
-        ["Source", "Spw", "Antenna", "Beam", "Cell", "Size", "Channel", "Effective", "Channels", "Line-free",
-         "Observed", "Theoretical", "Ratio", "Peak", "Unit"],
+        ["Source", "Spw", "Antenna", "Beam", "Cell", "Channels", "Width", "Effective", "Observed", "Theoretical",
+         "Ratio", "Peak"],
         [_row(i) for i in sorted(measured, key=lambda i: (i.field, i.spw, not i.combined, i.antenna))],
-        units={"Beam": "arcsec", "Cell": "arcsec", "Size": "pixels", "Channel": "kHz", "Effective": "kHz",
-               "Line-free": "%"},
+        units={"Beam": "arcsec", "Cell": "arcsec", "Width": "kHz", "Effective": "kHz", "Observed": unit,
+               "Theoretical": unit, "Peak": unit},
         filters=("Source", "Spw", "Antenna"),
-        formats={"Cell": ".2f", "Channel": ".1f", "Effective": ".1f", "Line-free": ".0f", "Observed": ".3g",
-                 "Theoretical": ".3g", "Ratio": ".2f", "Peak": ".4g"},
-        caption="Channel and Effective: width and effective bandwidth of a channel. Line-free: share of the channels "
-        "in which noise is measured.",
+        formats={"Cell": ".2f", "Width": ".1f", "Effective": ".1f", "Observed": ".3g", "Theoretical": ".3g",
+                 "Ratio": ".2f", "Peak": ".4g"},
+        caption="Width and effective bandwidth are those of a channel.",
     )  # fmt: skip
     for image in measured:
         if image.numbers and image.numbers.theory_missing and image.combined:
@@ -64,13 +64,15 @@ def imaging_page(page: Any, ctx: Any, result: ImagingResult) -> None:
 def _row(image: SdImage) -> list[Any]:
     n = image.numbers
     assert n is not None
-    free = sum(b - a + 1 for a, b in n.free_channels) / n.channels
     ratio = n.observed_rms / n.theoretical_rms if n.observed_rms and n.theoretical_rms else None
     return [
-        image.field, image.spw, image.antenna or "all", f"{n.beam[0]:.1f} × {n.beam[1]:.1f}", n.cell_arcsec,
-        f"{n.size[0]} × {n.size[1]}", n.channel_width_hz / 1e3, n.effective_bandwidth_hz / 1e3,
-        n.channels, 100 * free, n.observed_rms, n.theoretical_rms, ratio, n.peak, n.unit,
+        image.field, image.spw, image.antenna or "all", f"{n.beam[0]:.1f} × {n.beam[1]:.1f}", n.cell_arcsec, n.channels,
+        n.channel_width_hz / 1e3, n.effective_bandwidth_hz / 1e3, n.observed_rms, n.theoretical_rms, ratio, n.peak,
     ]  # fmt: skip
+
+
+def _common_unit(images: list[SdImage]) -> str:
+    return " or ".join(dict.fromkeys(i.numbers.unit for i in images if i.numbers))
 
 
 def _image_section(page: Any, ctx: Any, image: SdImage) -> None:
@@ -89,26 +91,21 @@ def _image_section(page: Any, ctx: Any, image: SdImage) -> None:
                 f"{_speeds(look.velocity_km_s)}.", "warning",
             )  # fmt: skip
     arrays = Arrays(str(ctx.stage_dir / image.arrays))
-    _draw(page, ctx, mapplots.draw_map, image, ["integrated", "velocity", "peak"], name="map")
-    lines = [k for k in range(len(image.numbers.line_channels if image.numbers else ())) if f"line{k}_bins" in arrays]
-    page.plots(
-        mapplots.draw_channels, [_shown(ctx, image, "channel maps", k) for k in lines],
-        caption=lambda i: f"Channel maps{f' of line {i.index + 1}' if len(lines) > 1 else ''}: mean of the channels "
-        "shaded above, the beam in the lower left",
-        tags=lambda i: _tags(i), name="channels", size="large",
-    )  # fmt: skip
+    count = len(image.numbers.line_channels) if image.numbers else 0
+    lines = [k for k in range(count) if f"line{k}_bins" in arrays]
+    maps = [_shown(ctx, image, kind) for kind in ("integrated", "velocity", "peak")]
     if len(lines) > 1:
-        _draw(page, ctx, mapplots.draw_map, image, ["line integrated", "line velocity"], lines, name="line")
-    _draw(page, ctx, mapplots.draw_profiles, image, ["profiles"], name="profiles", size="large")
-    _draw(page, ctx, mapplots.draw_spectrum, image, ["spectrum"], name="spectrum", size="large")
-    if image.judgement is None:
-        return
-    _draw(page, ctx, mapplots.draw_map, image, ["noise", "number"], name="quality")
-    _draw(page, ctx, mapplots.draw_contamination, image, ["contamination"], name="contamination", size="large")
-    found = [k for k, look in (("missed at peak", image.judgement.at_peak), ("missed extended",
-             image.judgement.extended)) if look and look.found]  # fmt: skip
-    if found:
-        _draw(page, ctx, mapplots.draw_missed, image, found, name="missed", size="large")
+        maps += [_shown(ctx, image, kind, k) for k in lines for kind in ("line integrated", "line velocity")]
+    if j is not None:
+        maps += [_shown(ctx, image, kind) for kind in ("noise", "number")]
+    page.plots(mapplots.draw, maps, caption=_caption, tags=_tags, name="map")
+    large = [_shown(ctx, image, "channel maps", k) for k in lines]
+    large += [_shown(ctx, image, kind) for kind in ("profiles", "spectrum")]
+    if j is not None:
+        large.append(_shown(ctx, image, "contamination"))
+        looks = (("missed at peak", j.at_peak), ("missed extended", j.extended))
+        large += [_shown(ctx, image, kind) for kind, look in looks if look and look.found]
+    page.plots(mapplots.draw, large, caption=_caption, tags=_tags, name="cube", size="large")
 
 
 def _facts(image: SdImage) -> dict[str, Any]:
@@ -126,6 +123,9 @@ def _facts(image: SdImage) -> dict[str, Any]:
         "Axis": f"{n.channels} channels, {n.frequency_hz[0] / 1e9:.6f} … {n.frequency_hz[1] / 1e9:.6f} GHz "
         f"({n.frame}), velocity for {n.restfreq_hz / 1e9:.6f} GHz",
     }  # fmt: skip
+    free = sum(b - a + 1 for a, b in n.free_channels) / n.channels
+    facts["Map"] = f"{n.size[0]} × {n.size[1]} pixels of {n.cell_arcsec:.2f} arcsec"
+    facts["Noise from"] = f"{100 * free:.0f} % of the channels: those without lines, inside the raster less a beam"
     if any(n.extra_edges):
         facts["Incomplete channels"] = f"{n.extra_edges[0]} at the lower, {n.extra_edges[1]} at the upper end"
     if j is not None:
@@ -162,11 +162,9 @@ def _antenna_section(page: Any, ctx: Any, images: list[SdImage]) -> None:
         return
     page.section("Antennas", level="detail")
     page.text("The same lines seen by single antennas: they should look alike.")
-    for function, kind, size in (
-        (mapplots.draw_map, "integrated", "medium"), (mapplots.draw_profiles, "profiles", "large"),
-    ):  # fmt: skip
+    for kind, size in (("integrated", "medium"), ("profiles", "large")):
         page.plots(
-            function, [_shown(ctx, i, kind) for i in images],
+            mapplots.draw, [_shown(ctx, i, kind) for i in images],
             caption=lambda i: f"{i.image.label}, {i.image.antenna}: {_CAPTIONS[i.kind].lower()}", tags=_tags,
             name=f"antenna-{kind}", size=size,
         )  # fmt: skip
@@ -180,7 +178,7 @@ def _detail_section(page: Any, ctx: Any, images: list[SdImage]) -> None:
         count = mapplots.detail_pages(Arrays(str(ctx.stage_dir / image.arrays)))
         items += [_shown(ctx, image, "detailed profiles", k) for k in range(count)]
     page.plots(
-        mapplots.draw_profiles, items, caption=lambda i: f"{i.image.label}, part {i.index + 1}", tags=_tags,
+        mapplots.draw, items, caption=lambda i: f"{i.image.label}, part {i.index + 1}", tags=_tags,
         name="detail", size="large",
     )  # fmt: skip
     quiet = [
@@ -193,23 +191,16 @@ def _detail_section(page: Any, ctx: Any, images: list[SdImage]) -> None:
     if quiet:
         page.section("Search for missed lines", level="detail")
         page.plots(
-            mapplots.draw_missed, quiet, caption=lambda i: f"{i.image.label}: {_CAPTIONS[i.kind].lower()}: nothing",
+            mapplots.draw, quiet, caption=lambda i: f"{i.image.label}: {_CAPTIONS[i.kind].lower()}: nothing",
             tags=_tags, name="not-missed", size="large",
         )  # fmt: skip
 
 
-def _draw(
-    page: Any, ctx: Any, function: Callable[..., Any], image: SdImage, kinds: list[str],
-    indices: list[int] | None = None, *, name: str, size: str = "medium",
-) -> None:  # fmt: skip
-    items = [_shown(ctx, image, kind, k) for k in indices or [0] for kind in kinds]
-    page.plots(function, items, caption=_caption, tags=_tags, name=name, size=size)
-
-
 def _caption(item: Shown) -> str:
-    if item.kind.startswith("line "):
-        return f"Line {item.index + 1}: {_CAPTIONS[item.kind.removeprefix('line ')].lower()}"
-    return _CAPTIONS[item.kind]
+    count = len(item.image.numbers.line_channels) if item.image.numbers else 0
+    text = _CAPTIONS[item.kind.removeprefix("line ")]
+    several = item.kind.startswith("line ") or (item.kind == "channel maps" and count > 1)
+    return f"Line {item.index + 1}: {text[0].lower()}{text[1:]}" if several else text
 
 
 def _shown(ctx: Any, image: SdImage, kind: str, index: int = 0) -> Shown:

@@ -57,6 +57,16 @@ class Arrays:
         return major, minor, angle
 
 
+def draw(ctx: Any, item: Shown, path: Path) -> Any:
+    """Any picture of an image: they stand in one gallery."""
+    functions = {
+        "channel maps": draw_channels, "profiles": draw_profiles, "detailed profiles": draw_profiles,
+        "spectrum": draw_spectrum, "contamination": draw_contamination, "missed at peak": draw_missed,
+        "missed extended": draw_missed,
+    }  # fmt: skip
+    return functions.get(item.kind, draw_map)(ctx, item, path)
+
+
 def draw_map(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
     """One map on the sky: integrated, velocity, peak, noise or number of spectra."""
     from pl_kernel.weblog import plots
@@ -68,7 +78,7 @@ def draw_map(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
         "velocity": ("velocity", "km/s", "mean velocity"),
         "peak": ("peak", unit, "peak over the channels"),
         "noise": ("noise_map", unit_of_baselines(image), "baseline rms"),
-        "number": ("number_map", "spectra within a beam", "number of spectra"),
+        "number": ("number_map", "spectra", "number of spectra"),
         "line integrated": (f"line{item.index}_integrated", f"{unit} km/s", "integrated intensity"),
         "line velocity": (f"line{item.index}_velocity", "km/s", "mean velocity"),
     }[item.kind]
@@ -97,6 +107,7 @@ def unit_of_baselines(image: SdImage) -> str:
 
 def draw_channels(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
     """Channel maps of one line, under the mean spectrum of the map that says which channels they are."""
+    from matplotlib.colors import AsinhNorm
     from matplotlib.patches import Ellipse
 
     from pl_kernel.weblog.plots.style import INK, MUTED, SEQUENTIAL, clip, figure
@@ -114,8 +125,10 @@ def draw_channels(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
     left, right, bottom, top, strip, gap = 0.75, 1.0, 0.25, 0.4, 1.25, 0.55
     width, height = left + columns * side + right, bottom + rows * tall + gap + strip + top
     finite = planes[np.isfinite(planes)]
-    low, high = (float(v) for v in np.percentile(finite, [1, 99.9])) if finite.size else (0.0, 1.0)
+    low, high = (float(v) for v in np.percentile(finite, [1, 99.95])) if finite.size else (0.0, 1.0)
     low, high = (low, high) if low < high else (low - 1, high + 1)
+    # Faint wings beside a bright core: linear up to a tenth of the peak, logarithmic above.
+    norm = AsinhNorm(linear_width=0.1 * max(abs(low), abs(high)), vmin=low, vmax=high)
     with figure(path, width, height, (left, right, bottom, top)) as fig:
         above = fig.add_axes(
             (left / width, (bottom + rows * tall + gap) / height, columns * side / width, strip / height)
@@ -132,7 +145,7 @@ def draw_channels(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
             )  # fmt: skip
             ax.grid(False)
             ax.set_facecolor("#d9dee3")
-            shown = ax.imshow(np.ma.masked_invalid(planes[index]), cmap=SEQUENTIAL, vmin=low, vmax=high, aspect="equal")
+            shown = ax.imshow(np.ma.masked_invalid(planes[index]), cmap=SEQUENTIAL, norm=norm, aspect="equal")
             ax.set_xticks([])
             ax.set_yticks([])
             middle = velocity[np.clip(bins[index], 0, velocity.size - 1)].mean()
@@ -149,7 +162,7 @@ def draw_channels(ctx: Any, item: Shown, path: Path) -> dict[str, str]:
             bar_axes = fig.add_axes(
                 (1 - (right - 0.12) / width, bottom / height, 0.16 / width, (rows * tall - 0.05) / height)
             )
-            bar = fig.colorbar(shown, cax=bar_axes)
+            bar = fig.colorbar(shown, cax=bar_axes, format=lambda value, _position: f"{value:.3g}")
             bar.set_label(unit)
             bar.outline.set_linewidth(0.5)
     step = abs(float(np.diff(velocity).mean())) * float(bins[0][1] - bins[0][0] + 1)
@@ -298,15 +311,15 @@ class _two_maps:
     def __init__(self, path: Path, title: str) -> None:
         from pl_kernel.weblog.plots.style import figure
 
-        self._figure, self._title = figure(path, 7.6, 6.0, (0.85, 0.3, 0.55, 0.4)), title
+        self._figure, self._title = figure(path, 7.6, 6.4, (0.85, 0.3, 0.55, 0.4)), title
 
     def __enter__(self) -> tuple[Any, Any, Any, Any]:
         from pl_kernel.weblog.plots.style import clip
 
         fig = self._figure.__enter__()
         grid = fig.add_gridspec(2, 2, height_ratios=[3, 2], hspace=0.3, wspace=0.2, left=0.11, right=0.96, bottom=0.09,
-                                top=0.93)  # fmt: skip
-        fig.suptitle(clip(self._title, 70), x=0.11, ha="left", fontsize=10.5, fontweight="bold")
+                                top=0.89)  # fmt: skip
+        fig.suptitle(clip(self._title, 70), x=0.11, y=0.97, ha="left", fontsize=10.5, fontweight="bold")
         return fig.add_subplot(grid[0, 0]), fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, :]), fig
 
     def __exit__(self, *error: Any) -> Any:
