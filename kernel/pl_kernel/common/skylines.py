@@ -52,7 +52,7 @@ def sky_lines(
     """Lines, strongest first.
 
     A line is a local maximum of at least ``peak`` × the median, not in the outer ``edge`` of the window; it is as wide
- as the channels around it that stand off the continuum by ``height`` of what the maximum does.
+    as the channels around it that stand off the continuum by ``height`` of what the maximum does.
     """
     tau = np.asarray(opacity, dtype=float)
     if tau.size < 5 or not np.isfinite(tau).all():
