@@ -34,11 +34,15 @@ class SingleDishInputs(ImportInputs):
 
 @attrs.frozen(kw_only=True)
 class ImportedRows:
-    """What is known of the spectra of one imported measurement set."""
+    """What is known of the spectra of one imported measurement set.
+
+    ``integrations`` counts those of all antennas; ``missing_pointing`` by antenna those without a direction.
+    """
 
     vis: str
     n_rows: int
     frame: str
+    integrations: int = 0
     missing_pointing: dict[str, int] = attrs.field(factory=dict)
     odd_maps: tuple[OddMapRecord, ...] = ()
     trouble: tuple[RasterTrouble, ...] = ()
@@ -100,7 +104,8 @@ def import_single_dish(ctx: StageContext, inputs: SingleDishInputs, complete: Co
 
 def _rows_of(ms: MeasurementSet, built: Built, plan: Strategy, odd: tuple[OddMapRecord, ...]) -> ImportedRows:
     return ImportedRows(
-        vis=ms.name, n_rows=built.n_rows, frame=built.frame, missing_pointing=built.missing, odd_maps=odd,
+        vis=ms.name, n_rows=built.n_rows, frame=built.frame, integrations=built.integrations,
+         missing_pointing=built.missing, odd_maps=odd,
         trouble=built.trouble, remarks=(*plan.remarks, *built.remarks),
     )  # fmt: skip
 

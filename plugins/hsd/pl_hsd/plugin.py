@@ -27,6 +27,14 @@ _STAGES = (
 _HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsd.heuristics.mapgeometry:imaging_rules"),)
 
 _SCORERS: tuple[Lazy, ...] = (
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:system_temperatures"),
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:off_spectra"),
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:raster_found"),
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:directions_known"),
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:maps_uniform"),
+    Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:unplanned_flags"),
+    Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:data_left"),
+    Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:pointing_outliers"),
     Lazy("hsd_tsysflag", "pl_kernel.common.tsysqa:tsys_flags"),
     Lazy("hsd_skycal", "pl_hsd.qa.skycal:sky_calibrated"),
     Lazy("hsd_skycal", "pl_hsd.qa.skycal:elevation_difference"),
@@ -39,6 +47,8 @@ _SCORERS: tuple[Lazy, ...] = (
 )
 
 _RENDERERS: tuple[Lazy, ...] = (
+    Lazy("hsd_importdata", "pl_hsd.weblog.importdata:importdata_page"),
+    Lazy("hsd_flagdata", "pl_hsd.weblog.flagdata:flagdata_page"),
     Lazy("hsd_tsysflag", "pl_kernel.common.tsyspages:tsysflag_page"),
     Lazy("hsd_skycal", "pl_hsd.weblog.skycal:skycal_page"),
     Lazy("hsd_imaging", "pl_hsd.weblog.imaging:imaging_page"),

@@ -54,6 +54,7 @@ class Built:
     n_rows: int
     frame: str
     pattern: dict[str, str]
+    integrations: int = 0
     missing: dict[str, int] = attrs.field(factory=dict)
     trouble: tuple[RasterTrouble, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -88,8 +89,9 @@ def build_rows(ctx: StageContext, ms: MeasurementSet, frame: str, method: str) -
     header = Header(ms=ms.name, n_rows=n, npol=npol, frame=frame, members=members, org_direction_deg=org)
     write_table(Path(ctx.work) / folder_name(ms.name), header, table)
     return Built(
-        n_rows=n, frame=frame, pattern=pattern, missing=missing, trouble=tuple(trouble), remarks=tuple(remarks)
-    )
+        n_rows=n, frame=frame, pattern=pattern, integrations=_integrations(table), missing=missing,
+        trouble=tuple(trouble), remarks=tuple(remarks),
+    )  # fmt: skip
 
 
 # ---- selection -------------------------------------------------------------------------------------------------------
@@ -202,6 +204,13 @@ def _directions(ctx: StageContext, ms: MeasurementSet, frame: str, table: Column
             table[name][own] = values[inverse.ravel()]
     table["ra_deg"] = unwrapped(table["ra_deg"])
     return []
+
+
+def _integrations(table: Columns) -> int:
+    """Integrations of all antennas, each counted once whatever its number of windows."""
+    return sum(
+        np.unique(table["time_s"][table["antenna"] == antenna]).size for antenna in np.unique(table["antenna"])
+    )
 
 
 def _fill_missing(ms: MeasurementSet, table: Columns) -> dict[str, int]:

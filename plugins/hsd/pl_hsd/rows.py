@@ -8,7 +8,7 @@ one.  So a run that goes back finds the column as it was, and a branch may share
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,16 @@ class RowTable:
         prefix = f"{_KEY}{origin}/"
         changed = {k.removeprefix(prefix): str(v) for k, v in ctx.context.values.items() if k.startswith(prefix)}
         return cls(folder=str(folder), header=read_json(folder / "header.json", Header), current=changed)
+
+    def after(self, effects: Iterable[object]) -> RowTable:
+        """The table as it will be once these effects hold: what a page shows that is drawn with the result."""
+        prefix = f"{_KEY}{self.ms}/"
+        new = {
+            e.key.removeprefix(prefix): str(e.value)
+            for e in effects
+            if isinstance(e, SetValue) and e.key.startswith(prefix)
+        }
+        return attrs.evolve(self, current={**self.current, **new})
 
     # ---- reading ----
 

@@ -19,9 +19,15 @@ _STAGES: tuple[Lazy, ...] = (
 
 _HEURISTICS: tuple[Lazy, ...] = ()
 
-_SCORERS: tuple[Lazy, ...] = ()
+_SCORERS: tuple[Lazy, ...] = (
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:system_temperatures"),
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:off_spectra"),
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:raster_found"),
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:directions_known"),
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:repaired"),
+)
 
-_RENDERERS: tuple[Lazy, ...] = ()
+_RENDERERS: tuple[Lazy, ...] = (Lazy("hsdn_importdata", "pl_hsd.weblog.importdata:importdata_page"),)
 
 
 @hookimpl
