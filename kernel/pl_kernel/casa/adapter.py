@@ -83,6 +83,11 @@ class Casa:
                 )
             )
 
+    def record(self, task: str, **kwargs: Any) -> None:
+        """Note a call that has the effect of what was done in another way, for the script of CASA commands."""
+        given = {key: _plain(value) for key, value in kwargs.items() if value is not None}
+        self._recorder.end(CallRecord(task=task, args=given))
+
     def _pass_on_complaints(self, task: str) -> int:
         text, self._offset = log_slice(self._logfile, self._offset)
         seen: dict[tuple[str, str], int] = {}

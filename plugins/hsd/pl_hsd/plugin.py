@@ -21,6 +21,7 @@ _STAGES = (
     ),
     Lazy("hsd_tsysflag", "pl_hsd.stages.tsysflag:HsdTsysFlag", "Flag bad system temperatures."),
     Lazy("hsd_skycal", "pl_hsd.stages.skycal:Skycal", "Make caltables of the sky level from the OFF positions."),
+    Lazy("hsd_baseline", "pl_hsd.stages.baseline:Baseline", "Find spectral lines and subtract baselines beside them."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
 )
 

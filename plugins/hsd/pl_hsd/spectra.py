@@ -107,7 +107,7 @@ def write(
 
 
 def put(table: Any, column: str, rows: IntArray, data: NDArray[Any]) -> None:
-    """Write [row, polarization, channel] (or [row, polarization]) into the rows of an open table."""
+    """Write [row, polarization, channel] into the rows of an open table."""
     if not rows.size:
         return
     kind = np.float32 if column not in ("DATA", "CORRECTED_DATA") else np.complex64
@@ -116,6 +116,24 @@ def put(table: Any, column: str, rows: IntArray, data: NDArray[Any]) -> None:
     order = np.argsort(rows, kind="stable")
     with _selected(table, rows[order]) as part:
         part.putcol(column, np.asfortranarray(np.moveaxis(values[order], 0, -1)))
+
+
+def put_scalars(table: Any, column: str, rows: IntArray, values: NDArray[Any]) -> None:
+    """Write [row, polarization] (WEIGHT, SIGMA) into the rows of an open table."""
+    if rows.size:
+        order = np.argsort(rows, kind="stable")
+        with _selected(table, rows[order]) as part:
+            part.putcol(column, np.asfortranarray(values[order].T))
+
+
+def read_open(table: Any, column: str, rows: IntArray) -> tuple[Float32Array, BoolArray]:
+    """Return data and flags of rows of a table that is open, [row, polarization, channel].
+
+    Raises
+    ------
+    DataError : the rows have spectra of different shapes.
+    """
+    return _read(table, column, rows, table.name())
 
 
 def _read(

@@ -52,25 +52,24 @@ def clipped_median(data: NDArray[np.float32], good: BoolArray) -> FloatArray:
     """Median of the samples within 3 standard deviations of the median, by spectrum; 0 where none is good."""
     if not data.size:
         return np.zeros(len(data))
-    values = data.astype(np.float64) if good.all() else np.where(good, data, np.nan)
-    middle = _nanmedian(values)
-    spread = _rms(values - middle[:, None], good)
-    near = good & (np.abs(values - middle[:, None]) <= _CLIP_SIGMA * spread[:, None])
-    return np.nan_to_num(_nanmedian(np.where(near, values, np.nan)))
+    # What is bad sorts to the end, so one sort serves both medians: those near the median are neighbours.
+    ordered = np.sort(np.where(good, data, np.float32(np.inf)), axis=1)
+    count = np.count_nonzero(good, axis=1)
+    middle = _middle_of(ordered, np.zeros_like(count), count)
+    centred = np.where(good, data - middle[:, None].astype(np.float32), np.float32(0))
+    spread = np.sqrt(np.einsum("ij,ij->i", centred, centred) / np.maximum(count, 1))
+    low = np.count_nonzero(ordered < (middle - _CLIP_SIGMA * spread)[:, None], axis=1)
+    high = np.minimum(np.count_nonzero(ordered <= (middle + _CLIP_SIGMA * spread)[:, None], axis=1), count)
+    return _middle_of(ordered, low, high)
 
 
-def _rms(values: FloatArray, good: BoolArray) -> FloatArray:
-    counted = np.where(good, values, 0.0)
-    return np.sqrt(np.einsum("ij,ij->i", counted, counted) / np.maximum(good.sum(axis=1), 1))
-
-
-def _nanmedian(values: FloatArray) -> FloatArray:
-    # NaN sorts last: much faster than numpy's nanmedian, and silent about empty spectra.
-    ordered = np.sort(values, axis=1)
-    n = np.count_nonzero(~np.isnan(ordered), axis=1)
-    rows = np.arange(len(values))
-    low, high = ordered[rows, np.maximum(n - 1, 0) // 2], ordered[rows, np.minimum(n // 2, values.shape[1] - 1)]
-    return np.where(n > 0, (low + high) / 2, np.nan)
+def _middle_of(ordered: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64]) -> FloatArray:
+    """Median of the samples from position low up to before high, by spectrum; 0 where there are none."""
+    rows, n = np.arange(len(ordered)), high - low
+    last = ordered.shape[1] - 1
+    one = ordered[rows, np.clip(low + (n - 1) // 2, 0, last)].astype(np.float64)
+    other = ordered[rows, np.clip(low + n // 2, 0, last)].astype(np.float64)
+    return np.where(n > 0, (one + other) / 2, 0.0)
 
 
 def deviation_mask(deviation: FloatArray, sigma: float = 5.0) -> SpectralRanges:
