@@ -126,6 +126,8 @@ def _new_table(ctx: ItemContext, path: str) -> Iterator[Any]:
     try:
         tool.putkeyword("ApplyType", "BASELINE")
         tool.putkeyword("VERSION", 1)
+        measure = {"type": "epoch", "Ref": "UTC"}
+        tool.putcolkeywords("TIME", {"QuantumUnits": ["s"], "MEASINFO": measure})
         yield tool
     finally:
         tool.close()
