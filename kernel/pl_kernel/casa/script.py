@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-_HEADER = '''#!/usr/bin/env python3
-"""CASA commands of the run {run}: {recipe}.
+_WHAT = """CASA commands of the run {run}: {recipe}.
 
 Run it in an empty folder with a Python that has casatasks; it needs nothing of pl.
-Input data are read where the run read them, or from the folder named by the environment variable PL_DATA.
+Input data are read where the run read them, or from the folder named by the environment variable PL_DATA."""
+
+_HEADER = '''#!/usr/bin/env python3
+"""{what}
 """
 
 import os
@@ -50,10 +52,10 @@ _FILE_OPERATIONS = {
 }  # fmt: skip
 
 
-def header(run: str, recipe: str) -> str:
-    """Return the beginning of the script."""
+def header(run: str, recipe: str, what: str = _WHAT) -> str:
+    """Return the beginning of the script; ``what`` tells its reader what it is, with {run} and {recipe}."""
     clean = (text.replace("\\", "\\\\").replace('"', "'") for text in (run, recipe or "stage by stage"))
-    return _HEADER.format(run=next(clean), recipe=next(clean))
+    return _HEADER.format(what=what.format(run=next(clean), recipe=next(clean)))
 
 
 def stage_block(number: int, title: str, calls: Iterable[Mapping[str, Any]], work: str) -> str:

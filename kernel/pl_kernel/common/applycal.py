@@ -133,7 +133,7 @@ class ApplyStage(Stage[I, ApplycalResult]):
             after[ms.name] = self._count(ctx, ms, "applycal")
             targets[ms.name] = tuple(f.name for f in ms.fields_with_intent("TARGET"))
             effects += self.registrations(ms, part)
-            how[ms.name] = {"applymode": inputs.applymode, "parang": inputs.parang, "antenna": part.antenna}
+            how[ms.name] = {"applymode": inputs.applymode, "parang": inputs.parang, **attrs.asdict(part)}
         effects.append(flagversions.remember_how(ctx, how))
         if saved:
             effects.append(flagversions.remember(ctx, saved))

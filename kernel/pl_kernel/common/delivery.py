@@ -18,6 +18,7 @@ import attrs
 import numpy as np
 
 from ..errors import InputError, PlError
+from ..ms.datatypes import DataType
 from ..ms.model import MeasurementSet
 from ..params import as_tuple
 from ..serialize import from_json, read_json, write_json
@@ -35,7 +36,7 @@ class RestoreState:
 
     ``intents`` by field id where the data have none of their own; ``versions`` the delivered flag versions by purpose;
     ``applied`` the arguments of applycal that no caltable tells; ``rows`` tells the order of rows the flags are for;
-    ``more`` is what a plugin's restore needs.
+    ``uncalibrated``: nothing was applied, because the data came calibrated; ``more`` is what a plugin's restore needs.
     """
 
     vis: str
@@ -45,6 +46,7 @@ class RestoreState:
     rows: str = ""
     casa: str = ""
     pl: str = ""
+    uncalibrated: bool = False
     more: dict[str, Any] = attrs.field(factory=dict)
     format: int = 2
 
@@ -79,11 +81,19 @@ def pack_state(ctx: Any, ms: MeasurementSet, purposes: Mapping[str, str], more: 
         if ms.intents_from == "rules" else {},
         versions={p: purposes[p] for p in present(ctx, ms, purposes)},
         applied=dict((ctx.value(flagversions.HOW) or {}).get(ms.name, {})), rows=row_order(ctx, ms),
-        casa=str(ctx.casa.version), pl=kernel_version(), more=dict(more),
+        casa=str(ctx.casa.version), pl=kernel_version(), uncalibrated=came_calibrated(ctx, ms), more=dict(more),
     )  # fmt: skip
     path = Path(ctx.products) / f"{ms.stem}.restore.json"
     write_json(path, state)
     return path
+
+
+def came_calibrated(ctx: Any, ms: MeasurementSet) -> bool:
+    """Whether the data of a measurement set were calibrated when they came, and nothing was applied to them here."""
+    if any(ctx.calibration.merged(ms, state=state) for state in ("applied", "active")):
+        return False
+    raw = ("DATA", "FLOAT_DATA")
+    return any(t.column in raw and t.data_type is DataType.REGCAL_CONTLINE_ALL for t in ms.data_types)
 
 
 def present(ctx: Any, ms: MeasurementSet, purposes: Mapping[str, str]) -> dict[str, str]:
@@ -129,16 +139,18 @@ def find(products: Path, ms: MeasurementSet) -> Delivery:
     flags = _one(products, ms, "flagversions.tgz")
     applied = _one(products, ms, "calapply.txt")
     tables = sorted(products.glob("*.caltables.tgz"))
+    record = _one(products, ms, "restore.json")
+    state = from_json(read_json(record), RestoreState) if record else RestoreState(vis=ms.name)
+    if state.uncalibrated:
+        tables = []
     for what, found in (("flag versions", flags), ("applied calibration", applied), ("caltables", tables)):
-        if not found:
+        if not found and not (state.uncalibrated and what == "caltables"):
             raise InputError(f"The products in {products} hold no {what} of {ms.name}{_others(products, ms)}.")
     assert flags is not None and applied is not None
-    record = _one(products, ms, "restore.json")
     checksums, asdm = _manifest(products, ms)
     for path in (flags, applied, *tables, *([record] if record else [])):
         if checksums.get(path.name, "") not in ("", sha256(path)):
             raise InputError(f"{path} is damaged or was changed: its checksum is not that of the manifest.")
-    state = from_json(read_json(record), RestoreState) if record else RestoreState(vis=ms.name)
     return Delivery(state=state, flags=flags, applied=applied, tables=tables, asdm=asdm)
 
 

@@ -111,6 +111,10 @@ class Exporter(Stage[I, ExportdataResult]):
         array = ", ".join(dict.fromkeys(ms.telescope for ms in ctx.context.measurement_sets))
         return [report.Sensitivity.of(i, array) for i in ctx.context.images if i.kind == "image" and i.statistics]
 
+    def archive_name(self, job: Export, session: str, kind: str) -> str:
+        """Name of an archive of one session."""
+        return f"{job.stem}.{clean_file_name(session)}.{kind}.tgz"
+
     def more(self, job: Export, inputs: I) -> None:
         """Write products of the plugin's own with ``job.make``."""
 
@@ -183,10 +187,13 @@ class Exporter(Stage[I, ExportdataResult]):
             )
         for session, sets in job.sessions.items():
             tables = applied_tables(ctx, sets)
+            if not tables and all(delivery.came_calibrated(ctx, ms) for ms in sets):
+                ctx.log.info(f"Session {session} has no caltables: its data came calibrated.")
+                continue
             if not tables:
                 job.expected["caltables"] = job.expected.get("caltables", 0) + 1
                 continue
-            name = f"{job.stem}.{clean_file_name(session)}.caltables.tgz"
+            name = self.archive_name(job, session, "caltables")
             job.make("caltables", name, session, "caltables", _archive, [(t, t.name) for t in tables],
                      doc=f"{len(tables)} caltables")  # fmt: skip
 

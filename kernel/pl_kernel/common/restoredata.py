@@ -25,6 +25,8 @@ from .importing import ImportInputs, import_data, unique_name
 if TYPE_CHECKING:
     from ..stage_context import StageContext
 
+HOW = ("applymode", "parang", "calwt", "antenna", "field", "spw", "intent")
+"""Arguments of ``apply_library`` that a delivery remembers."""
 NO_FLAGS_BEFORE = "the flags from before applycal"
 
 
@@ -92,10 +94,14 @@ class Restore:
 
     def apply(self, ctx: StageContext) -> Application:
         """Apply the registered tables (those of ``ctx.calibration``) as they were applied then."""
-        how = {k: v for k, v in self.found.state.applied.items() if k in ("applymode", "parang", "calwt", "antenna")}
-        if not how:
+        how = {k: v for k, v in self.found.state.applied.items() if k in HOW}
+        if not how and not self.found.state.uncalibrated:
             self.missing.append("the record of how the calibration was applied")
         return apply_library(ctx, self.ms, **how)
+
+    def more_tables(self) -> tuple[CalApplication, ...]:
+        """Tables to apply after those delivered."""
+        return ()
 
     def finish(self, names: tuple[str, ...]) -> None:
         """Put the final flags back."""
@@ -105,31 +111,41 @@ class Restore:
 
     def run(self) -> Restored:
         """Restore; return what became of it."""
-        ctx, state = self.ctx, self.found.state
+        state = self.found.state
         self.prepare()
         self._check_rows()
         names = self._unpack_flags()
+        if state.uncalibrated:
+            self.facts["Calibration"] = "none was applied: the data came calibrated"
+        applications = (*(() if state.uncalibrated else self._tables()), *self.more_tables())
+        if applications:
+            self._apply(applications, names)
+        self.finish(names)
+        self.versions = {p: v for p, v in self.purposes.items() if v in names}
+        return self._restored(tuple(c.gaintable for a in applications for c in a.calfroms), names)
+
+    def _apply(self, applications: tuple[CalApplication, ...], names: tuple[str, ...]) -> None:
+        ctx, state = self.ctx, self.found.state
         before = state.versions.get("before_applycal")
-        if not before:
+        if not before and not state.uncalibrated:
             self.missing.append(NO_FLAGS_BEFORE)
         flagversions.restore(ctx, self.ms, before or self.first(names, *self.fallback))
-        applications = self._tables()
         library = ctx.calibration.without_ms(self.ms.name)
         for application in applications:
             library = library.add(application)
         done = self.apply(ctx.with_calibration(library))
         self.applied += done.calls
         self.missing += done.dropped
-        self.finish(names)
-        self.versions = {p: v for p, v in self.purposes.items() if v in names}
-        typed = self.ms.with_data_type(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA", overwrite=True)
-        self.effects.append(ReplaceMeasurementSet(typed))
+        self.ms = self.ms.with_data_type(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA", overwrite=True)
+        self.effects.append(ReplaceMeasurementSet(self.ms))
         self.effects += [RegisterCalibration(a) for a in applications]
         self.effects.append(MarkApplied(self.ms.name))
+
+    def _restored(self, tables: tuple[str, ...], names: tuple[str, ...]) -> Restored:
+        state = self.found.state
         return Restored(
-            vis=self.ms.name, products=str(self.found.flags.parent),
-            tables=[c.gaintable for a in applications for c in a.calfroms], versions=names, missing=self.missing,
-            casa=state.casa, pl=state.pl, facts=self.facts,
+            vis=self.ms.name, products=str(self.found.flags.parent), tables=tables, versions=names,
+            missing=self.missing, casa=state.casa, pl=state.pl, facts=self.facts,
         )  # fmt: skip
 
     def first(self, names: tuple[str, ...], *wanted: str) -> str:
@@ -222,6 +238,9 @@ class Restorer(Stage[I, RestoredataResult]):
         sets = [i.ms for i in import_data(ctx, inputs)]
         return sets, [AddMeasurementSet(ms) for ms in sets]
 
+    def begin(self, ctx: StageContext, inputs: I, jobs: list[Any]) -> None:
+        """Look at what all jobs need before the first is done."""
+
     def values(self, ctx: StageContext, jobs: list[Restore]) -> list[Effect]:
         """What later stages should know besides."""
         return []
@@ -234,23 +253,25 @@ class Restorer(Stage[I, RestoredataResult]):
             raise InputError(f"There is no folder of products {products}; give it as products_dir.")
         sets, effects = self._sets(ctx, inputs)
         restored, applied = [], []
-        jobs: list[Restore] = []
-        for count, ms in enumerate(sets, 1):
-            found = delivery.find(products, ms)
-            if found.state.intents and not ms.intents:
-                ms = ms.with_intents({int(f): words for f, words in found.state.intents.items()})
-            job = self.job_class(ctx, ms, found, inputs)
+        jobs = [self._job(ctx, products, ms, inputs) for ms in sets]
+        self.begin(ctx, inputs, jobs)
+        for count, job in enumerate(jobs, 1):
             restored.append(job.run())
             applied += job.applied
             effects += job.effects
-            jobs.append(job)
-            ctx.progress(count, len(sets), ms.name)
+            ctx.progress(count, len(jobs), job.ms.name)
         effects += [
             flagversions.remember(ctx, {job.ms.name: job.versions for job in jobs}),
             flagversions.remember_how(ctx, {job.ms.name: job.found.state.applied for job in jobs}),
             *self.values(ctx, jobs),
         ]
         return self.result(tuple(restored), tuple(applied), tuple(effects), jobs)
+
+    def _job(self, ctx: StageContext, products: Path, ms: MeasurementSet, inputs: I) -> Restore:
+        found = delivery.find(products, ms)
+        if found.state.intents and not ms.intents:
+            ms = ms.with_intents({int(f): words for f, words in found.state.intents.items()})
+        return self.job_class(ctx, ms, found, inputs)
 
     def result(
         self, sets: tuple[Restored, ...], applied: tuple[Applied, ...], effects: tuple[Effect, ...],

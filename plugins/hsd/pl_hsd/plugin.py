@@ -22,12 +22,17 @@ _STAGES = (
     Lazy("hsd_tsysflag", "pl_hsd.stages.tsysflag:HsdTsysFlag", "Flag bad system temperatures."),
     Lazy("hsd_skycal", "pl_hsd.stages.skycal:Skycal", "Make caltables of the sky level from the OFF positions."),
     Lazy("hsd_baseline", "pl_hsd.stages.baseline:Baseline", "Find spectral lines and subtract baselines beside them."),
+    Lazy("hsd_blflag", "pl_hsd.stages.blflag:Blflag", "Flag spectra by their statistics."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
+    Lazy("hsd_exportdata", "pl_hsd.stages.exportdata:Exportdata", "Write images, calibration, baselines … as products."),
+    Lazy("hsd_restoredata", "pl_hsd.stages.restoredata:Restoredata", "Restore a calibration from its products."),
 )
 
 _HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsd.heuristics.mapgeometry:imaging_rules"),)
 
 _SCORERS: tuple[Lazy, ...] = (
+    Lazy("hsd_exportdata", "pl_kernel.common.delivery_qa:products_written"),
+    Lazy("hsd_restoredata", "pl_kernel.common.delivery_qa:calibration_restored"),
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:system_temperatures"),
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:off_spectra"),
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:raster_found"),
@@ -48,6 +53,8 @@ _SCORERS: tuple[Lazy, ...] = (
 )
 
 _RENDERERS: tuple[Lazy, ...] = (
+    Lazy("hsd_exportdata", "pl_kernel.common.delivery_pages:exportdata_page"),
+    Lazy("hsd_restoredata", "pl_kernel.common.delivery_pages:restoredata_page"),
     Lazy("hsd_importdata", "pl_hsd.weblog.importdata:importdata_page"),
     Lazy("hsd_flagdata", "pl_hsd.weblog.flagdata:flagdata_page"),
     Lazy("hsd_tsysflag", "pl_kernel.common.tsyspages:tsysflag_page"),

@@ -15,6 +15,16 @@ _STAGES: tuple[Lazy, ...] = (
         "pl_hsdn.stages.importdata:Importdata",
         "Import data of the Nobeyama 45-m telescope and learn how the sky was mapped.",
     ),
+    Lazy(
+        "hsdn_exportdata",
+        "pl_hsdn.stages.exportdata:Exportdata",
+        "Write images, calibration, scaling factors and a script to go on with as products.",
+    ),
+    Lazy(
+        "hsdn_restoredata",
+        "pl_hsdn.stages.restoredata:Restoredata",
+        "Restore a calibration from its products, with scaling factors.",
+    ),
 )
 
 _HEURISTICS: tuple[Lazy, ...] = ()
@@ -25,9 +35,15 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:raster_found"),
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:directions_known"),
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:repaired"),
+    Lazy("hsdn_exportdata", "pl_kernel.common.delivery_qa:products_written"),
+    Lazy("hsdn_restoredata", "pl_kernel.common.delivery_qa:calibration_restored"),
 )
 
-_RENDERERS: tuple[Lazy, ...] = (Lazy("hsdn_importdata", "pl_hsd.weblog.importdata:importdata_page"),)
+_RENDERERS: tuple[Lazy, ...] = (
+    Lazy("hsdn_importdata", "pl_hsd.weblog.importdata:importdata_page"),
+    Lazy("hsdn_exportdata", "pl_kernel.common.delivery_pages:exportdata_page"),
+    Lazy("hsdn_restoredata", "pl_hsdn.weblog.restoredata:restoredata_page"),
+)
 
 
 @hookimpl

@@ -1,0 +1,53 @@
+"""Restore single-dish data from raw data and the products of an earlier run."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+from pl_hsd.importing import SingleDishInputs
+from pl_hsd.stages.importdata import Importdata
+from pl_kernel import Stage, param
+from pl_kernel.common.restoredata import Restore, Restorer
+from pl_kernel.common.restoredata import RestoredataInputs as CommonInputs
+from pl_kernel.effects import Effect
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.stage_context import StageContext
+
+
+class RestoredataInputs(CommonInputs, SingleDishInputs):
+    ocorr_mode: str = param("ao", doc="Accepted for old scripts.", hidden=True)
+    bdfflags: bool = param(False, doc="Accepted for old scripts.", hidden=True)
+
+
+I = TypeVar("I", bound=RestoredataInputs)  # noqa: E741
+
+
+class SingleDishRestore(Restore):
+    """The restore of one measurement set, and what later stages know of its spectra."""
+
+    def finish(self, names: tuple[str, ...]) -> None:
+        super().finish(names)
+
+
+class SingleDishRestorer(Restorer[I]):
+    """What the restores of all single dishes share: the import makes the table of rows."""
+
+    job_class = SingleDishRestore
+    importer: ClassVar[type[Stage[Any, Any]]] = Importdata
+    """The stage whose import comes first where the run has no data."""
+
+    def import_sets(self, ctx: StageContext, inputs: I) -> tuple[list[MeasurementSet], list[Effect]]:
+        found = self.importer().run(ctx, inputs)
+        return [i.ms for i in found.imported], list(found.effects)
+
+
+class Restoredata(SingleDishRestorer[RestoredataInputs]):
+    """Restore single-dish data from raw data and the products of an earlier run.
+
+    The raw data are imported where the run has none, with their table of rows; the flags from before hsd_applycal are
+    put back, the delivered tables of Tsys, sky and Jy/K applied in their order, and the final flags put back.
+    CORRECTED_DATA and flags are those of the delivered run in every cell. Atmospheric correction and baselines are not
+    repeated; hsd_atmcor, hsd_baseline and hsd_imaging go on from here.
+    """
+
+    name = "hsd_restoredata"
