@@ -176,3 +176,34 @@ def test_the_public_names_import_neither_casa_nor_matplotlib_nor_astropy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+TELESCOPE = """
+from pl_kernel import Telescope, hookimpl
+@hookimpl
+def pl_telescopes(): return [Telescope(name="TWIN", edition={edition}, dish_diameter_m={dish})]
+"""
+
+
+def test_two_plugins_may_describe_one_telescope_alike(add_plugin):
+    """Interferometry and single dish of one observatory cannot import each other."""
+    add_plugin("one", TELESCOPE.format(edition=1, dish=12.0))
+    add_plugin("two", TELESCOPE.format(edition=1, dish=12.0))
+    assert info("one").accepted and info("two").accepted
+    assert [t.name for t in registry().telescopes].count("TWIN") == 1
+
+
+def test_the_highest_edition_of_a_telescope_counts(add_plugin):
+    add_plugin("one", TELESCOPE.format(edition=2, dish=7.0))
+    add_plugin("two", TELESCOPE.format(edition=1, dish=12.0))
+    assert info("one").accepted and info("two").accepted
+    (twin,) = [t for t in registry().telescopes if t.name == "TWIN"]
+    assert (twin.edition, twin.dish_diameter_m) == (2, 7.0)
+
+
+def test_two_descriptions_of_one_edition_that_differ_are_refused(add_plugin):
+    add_plugin("one", TELESCOPE.format(edition=1, dish=12.0))
+    add_plugin("two", TELESCOPE.format(edition=1, dish=7.0))
+    assert "TWIN" in info("two").reason and "one" in info("two").reason
+    (twin,) = [t for t in registry().telescopes if t.name == "TWIN"]
+    assert twin.dish_diameter_m == 12.0

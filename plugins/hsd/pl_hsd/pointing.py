@@ -1,7 +1,7 @@
 """Directions of every integration: the POINTING table read once, interpolated, and turned into the wanted frames.
 
-Earth orientation is that of astropy's bundled tables; the network is never asked.  Against CASA's measures the
-directions agree to a few hundredths of an arcsecond, much below what any beam sees.
+Earth orientation is that of astropy's bundled tables; the network is never asked.  CASA's measures leave out the motion
+of the pole: directions agree with them to half an arcsecond, much below what any beam here sees.
 """
 
 from __future__ import annotations
