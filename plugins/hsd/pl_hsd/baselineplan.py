@@ -57,7 +57,7 @@ def plan_work(ctx: StageContext, inputs: Any) -> Work:
     origins = {origin_name(ctx, ms) for ms in ctx.measurement_sets(inputs.vis)} if inputs.vis else None
     groups, tables, indices = [], {}, {}
     for group in reduction_groups(ctx, types=INPUT_TYPES):
-        if group.nchan == 1 or (inputs.spw and int(group.spw) not in _numbers(inputs.spw, "spw")):
+        if group.nchan == 1 or (inputs.spw and int(group.spw) not in numbers(inputs.spw, "spw")):
             continue
         kept = []
         for member in group.members:
@@ -84,7 +84,8 @@ def plan_work(ctx: StageContext, inputs: Any) -> Work:
     return Work(tuple(groups), tables, indices)
 
 
-def _numbers(text: str, what: str) -> set[int]:
+def numbers(text: str, what: str) -> set[int]:
+    """A list of numbers such as "17,19".  Raises InputError for anything else."""
     try:
         return {int(part) for part in str(text).split(",") if part.strip()}
     except ValueError:
@@ -108,7 +109,7 @@ def search_jobs(ctx: StageContext, inputs: Any, work: Work, lines: Mapping[int |
             if name not in columns:
                 record = ctx.context.measurement_set(name)
                 table = work.tables[member.origin]
-                columns[name] = (record, _column(record), rows_in(ctx, record, np.asarray(table["row"])))
+                columns[name] = (record, column_of_spectra(record), rows_in(ctx, record, np.asarray(table["row"])))
             record, column, rows = columns[name]
             members.append(_search_member(ctx, work, member, record, column, rows, given))
         first = group.members[0]
@@ -136,7 +137,8 @@ def _baselined(ctx: StageContext) -> dict[str, str]:
     return found
 
 
-def _column(ms: MeasurementSet) -> str:
+def column_of_spectra(ms: MeasurementSet) -> str:
+    """Column of the spectra furthest along in the reduction."""
     for kind in (DataType.BASELINED, *INPUT_TYPES):
         column = ms.column_of(kind)
         if column is not None:
@@ -218,7 +220,7 @@ def fit_jobs(
     """One job per new measurement set (``made`` by the name of its parent)."""
     jobs = []
     for parent, record in made.items():
-        column = _column(record)
+        column = column_of_spectra(record)
         origin = origin_name(ctx, parent)
         rows = rows_in(ctx, record, np.asarray(work.tables[origin]["row"]))
         members = []

@@ -22,6 +22,7 @@ _STAGES = (
     Lazy("hsd_tsysflag", "pl_hsd.stages.tsysflag:HsdTsysFlag", "Flag bad system temperatures."),
     Lazy("hsd_skycal", "pl_hsd.stages.skycal:Skycal", "Make caltables of the sky level from the OFF positions."),
     Lazy("hsd_baseline", "pl_hsd.stages.baseline:Baseline", "Find spectral lines and subtract baselines beside them."),
+    Lazy("hsd_k2jycal", "pl_hsd.stages.k2jycal:K2jycal", "Turn kelvin into jansky."),
     Lazy("hsd_blflag", "pl_hsd.stages.blflag:Blflag", "Flag spectra by their statistics."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
     Lazy("hsd_exportdata", "pl_hsd.stages.exportdata:Exportdata", "Write images, calibration, baselines … as products."),
@@ -44,6 +45,8 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsd_tsysflag", "pl_kernel.common.tsysqa:tsys_flags"),
     Lazy("hsd_skycal", "pl_hsd.qa.skycal:sky_calibrated"),
     Lazy("hsd_skycal", "pl_hsd.qa.skycal:elevation_difference"),
+    Lazy("hsd_k2jycal", "pl_hsd.qa.k2jycal:factors_known"),
+    Lazy("hsd_k2jycal", "pl_hsd.qa.k2jycal:service_answered"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:masked_pixels"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:missed_lines"),
@@ -59,6 +62,7 @@ _RENDERERS: tuple[Lazy, ...] = (
     Lazy("hsd_flagdata", "pl_hsd.weblog.flagdata:flagdata_page"),
     Lazy("hsd_tsysflag", "pl_kernel.common.tsyspages:tsysflag_page"),
     Lazy("hsd_skycal", "pl_hsd.weblog.skycal:skycal_page"),
+    Lazy("hsd_k2jycal", "pl_hsd.weblog.k2jycal:k2jycal_page"),
     Lazy("hsd_imaging", "pl_hsd.weblog.imaging:imaging_page"),
 )
 

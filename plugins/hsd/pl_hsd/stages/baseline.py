@@ -36,7 +36,8 @@ ON_SOURCE = "OBSERVE_TARGET#ON_SOURCE*"
 BASELINE_TABLES = "hsd.baseline_tables"
 
 
-def _edge(value: Any) -> tuple[int, int]:
+def edges_of(value: Any) -> tuple[int, int]:
+    """Channels at both ends from one number or two.  Raises InputError for anything else."""
     pair = (value, value) if isinstance(value, (int, float, str)) else tuple(value)
     if len(pair) == 1:
         pair = (pair[0], pair[0])
@@ -154,14 +155,14 @@ class Baseline(Stage[BaselineInputs, BaselineResult]):
 
     def check(self, ctx: StageContext, inputs: BaselineInputs) -> None:
         parse_linewindow(inputs.linewindow)
-        edge = _edge(inputs.edge)
+        edge = edges_of(inputs.edge)
         for group in plan_work(ctx, attrs.evolve(inputs, edge=edge)).groups:
             fit_choice(inputs, int(group.spw))
             if sum(edge) >= group.nchan:
                 raise InputError(f"edge {list(edge)} leaves nothing of the {group.nchan} channels of spw {group.spw}.")
 
     def run(self, ctx: StageContext, inputs: BaselineInputs) -> BaselineResult:
-        inputs = attrs.evolve(inputs, edge=_edge(inputs.edge))
+        inputs = attrs.evolve(inputs, edge=edges_of(inputs.edge))
         work = plan_work(ctx, inputs)
         jobs = search_jobs(ctx, inputs, work, parse_linewindow(inputs.linewindow))
         found = ctx.map(search_group, jobs, label="looking for lines")
