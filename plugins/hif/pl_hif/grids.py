@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_hif.heuristics import imaging
+from pl_hif.heuristics import imaging, weighting
 from pl_hif.targets import Selection
 from pl_hif.visibilities import observed_channels, uv_sample
 from pl_kernel import DataError
@@ -209,24 +209,53 @@ def selections(
     return tuple(found)
 
 
-def beam_arcsec(
-    ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int], robust: float
-) -> float:
-    """Estimated minor axis of the synthesized beam, at the highest frequency of the windows."""
+@attrs.frozen(kw_only=True, eq=False)
+class UvSample:
+    """Baselines of one measurement set: u and v (2, n) and weights (n,) of unflagged rows of its highest window, and
+    a few frequencies (Hz) of all windows of the image."""
+
+    uv_m: np.ndarray
+    weights: np.ndarray
+    highest_hz: float
+    frequencies_hz: tuple[float, ...]
+
+
+def uv_samples(ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int]) -> list[UvSample]:
+    """The baselines that observed a field; raises DataError when everything is flagged."""
     virtual = VirtualSpws.of(ctx.context.measurement_sets)
-    best = math.inf
+    found = []
     for ms in sets:
-        real = [r for s in spws if (r := virtual.to_real(VirtualSpw(s), ms.name)) is not None]
+        windows = [ms.spw(int(r)) for s in spws if (r := virtual.to_real(VirtualSpw(s), ms.name)) is not None]
         ids = [f.id for f in ms.fields if f.name == field]
-        if not real or not ids:
+        if not windows or not ids:
             continue
-        highest = max((ms.spw(int(r)) for r in real), key=lambda s: s.max_hz)
+        highest = max(windows, key=lambda s: s.max_hz)
         uv, weights = uv_sample(ctx, ms, ids, [int(highest.id)])
-        beam = imaging.beam_from_uv_arcsec(uv, weights, imaging.C_M_S / highest.centre_hz, robust)
-        best = min(best, beam) if math.isfinite(beam) else best
-    if not math.isfinite(best):
+        if weights.size and weights.sum() > 0:
+            few = [float(f) for w in windows for f in w.centres_hz[:: max(1, w.n_channels // 8)]]
+            found.append(UvSample(uv_m=uv, weights=weights, highest_hz=highest.centre_hz, frequencies_hz=tuple(few)))
+    if not found:
         raise DataError(f"All data of {field} are flagged: there is nothing to image.")
+    return found
+
+
+def beam_arcsec(samples: Sequence[UvSample], robust: float) -> float:
+    """Estimated minor axis of the synthesized beam, at the highest frequency of the windows."""
+    beams = [
+        imaging.beam_from_uv_arcsec(s.uv_m, s.weights, imaging.C_M_S / s.highest_hz, robust) for s in samples
+    ]
+    best = min((b for b in beams if math.isfinite(b)), default=math.nan)
+    if not math.isfinite(best):
+        raise DataError("The baselines have no length: the beam cannot be estimated.")
     return best
+
+
+def noise_factor(samples: Sequence[UvSample], robust: float, field_arcsec: float, cube: bool) -> float:
+    """Noise with Briggs' weighting over that with natural weights; a cube weights each channel by itself."""
+    return weighting.briggs_noise_factor(
+        np.concatenate([s.uv_m for s in samples], axis=1), np.concatenate([s.weights for s in samples]),
+        samples[0].frequencies_hz[:1] if cube else samples[0].frequencies_hz, robust, field_arcsec,
+    )  # fmt: skip
 
 
 def dish_m(sets: Sequence[MeasurementSet]) -> float:

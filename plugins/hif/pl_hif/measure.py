@@ -29,7 +29,7 @@ class ImageNumbers:
     """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
 
     ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane;
-    ``expected_rms`` what the scatter of the visibilities promises with natural weights (0: not known). ``spectrum`` is
+    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known). ``spectrum`` is
     the spectrum at the pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
     """
 
@@ -79,6 +79,17 @@ def planes(ctx: Any, path: str, masked: bool = True, every: int = 1) -> Iterator
                 yield data[:, :, i]
 
 
+def plane(ctx: Any, path: str) -> np.ndarray:
+    """The first plane of an image, (nx, ny), NaN where it is masked."""
+    return next(planes(ctx, path))
+
+
+def beam_of(ctx: Any, path: str) -> tuple[float, float, float] | None:
+    """Major and minor axis (arcsec) and position angle (degrees) of an image's beam; None without one."""
+    with ctx.casa.image(path) as image:
+        return _beam(image)
+
+
 def spectrum_at(ctx: Any, path: str, x: int, y: int) -> list[float]:
     """Stokes I along the spectral axis at one pixel."""
     with ctx.casa.image(path) as image:
@@ -124,8 +135,8 @@ def image_path(stem: str, kind: str) -> str:
     return f"{stem}.{head}.tt0{dot}{tail}"
 
 
-def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
-    """Measure a finished image."""
+def image_numbers(ctx: Any, stem: str, target: CleanTarget, expected_rms: float) -> ImageNumbers:
+    """Measure a finished image; ``expected_rms`` is what the visibilities promise."""
     path = image_path(stem, "image")
     with ctx.casa.image(path) as image:
         unit, beam = str(image.brightnessunit()), _beam(image)
@@ -163,7 +174,7 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget) -> ImageNumbers:
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, expected_rms=expected_noise(ctx, target), channel_rms=noises if shape[3] > 1 else (),
+        mask_pixels=mask_pixels, expected_rms=expected_rms, channel_rms=noises if shape[3] > 1 else (),
         channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
         line_velocity_km_s=_span(velocity, loud),

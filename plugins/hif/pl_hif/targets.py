@@ -60,6 +60,8 @@ class CleanTarget:
     restfreq_hz: float | None = None
     band: str = ""
     baseline_75_m: float = 0.0
+    noise_factor: float = 1.0
+    """Noise with this weighting as a multiple of that with natural weights."""
     continuum: tuple[tuple[float, float], ...] = attrs.field(default=(), converter=lambda v: tuple(map(tuple, v)))
     regions: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     reasons: dict[str, str] = attrs.field(factory=dict)

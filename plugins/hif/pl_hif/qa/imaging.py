@@ -16,6 +16,10 @@ from pl_kernel import QAScore, scorer
 from pl_kernel.context import Context
 from pl_kernel.qa import AppliesTo, erf_score, linear
 
+DYNAMIC_RANGE = 1000.0
+"""What calibration by a nearby source allows; observatories' guides say a few hundred to a thousand, and the rules for
+images of calibrators use it, too."""
+
 
 @scorer(FindcontResult)
 def continuum_found(result: FindcontResult) -> list[QAScore]:
@@ -92,11 +96,13 @@ def images_listed(result: MakeimlistResult, context: Context) -> list[QAScore]:
 
 @scorer(MakeimagesResult)
 def images_made(result: MakeimagesResult) -> list[QAScore]:
-    """Made of expected; failed or diverged 0; noise against what the visibilities' own scatter promises; dynamic
-    range.
+    """Made of expected; failed or diverged 0; noise against what is to be expected; what is left in the residual;
+    dynamic range.
 
-    The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity). The
-    VLA's map of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a faint target is no fault of the image.
+    The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity).
+    Expected is what the visibilities' own scatter promises, and a thousandth of the peak: calibration without
+    self-calibration leaves about that. The VLA's map of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a
+    faint target is no fault of the image.
     """
     made = [i for i in result.images if not i.diverged]
     scores = [
@@ -124,13 +130,27 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
         ]  # fmt: skip
     scores = []
     if n.expected_rms > 0 and math.isfinite(n.rms):
-        ratio = n.rms / n.expected_rms
+        limit = n.peak / DYNAMIC_RANGE
+        expected = math.hypot(n.expected_rms, limit)
+        ratio = n.rms / expected
+        limited = limit > 2 * n.expected_rms
         scores.append(
             QAScore(
                 metric="image.noise_ratio", value=ratio, score=erf_score(ratio, 1.0, 5.0, 0.34),
                 short=f"{label}: noise {ratio:.2f} × expected",
-                long=f"The noise of {image.name} is {n.rms:.3g} {n.unit}; the scatter of the visibilities promises "
-                f"{n.expected_rms:.3g}.", applies_to=where,
+                long=f"The noise of {image.name} is {_jy(n.rms)}, {ratio:.2f} times what is to be expected: the "
+                f"scatter of the visibilities promises {_jy(n.expected_rms)}"
+                + (f", a dynamic range of {DYNAMIC_RANGE:.0f} at a peak of {_jy(n.peak)} allows {_jy(limit)}. "
+                   "Self-calibration would lower it." if limited else "."), applies_to=where,
+            )
+        )  # fmt: skip
+        left = image.attempts[-1].residual_peak / expected
+        scores.append(
+            QAScore(
+                metric="image.residual", value=left, score=erf_score(left, 15.0, 60.0, 0.34),
+                short=f"{label}: residual peak {left:.0f} × noise",
+                long=f"The largest residual of {image.name} is {_jy(image.attempts[-1].residual_peak)}, {left:.0f} "
+                "times the expected noise." + (" The cleaning is too shallow." if left > 30 else ""), applies_to=where,
             )
         )  # fmt: skip
     else:
@@ -150,3 +170,10 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
             )
         )  # fmt: skip
     return scores
+
+
+def _jy(value: float) -> str:
+    """A flux density per beam in the unit one reads it in."""
+    if abs(value) >= 1:
+        return f"{value:.3g} Jy/beam"
+    return f"{1e3 * value:.3g} mJy/beam" if abs(value) >= 1e-3 else f"{1e6 * value:.3g} µJy/beam"

@@ -140,7 +140,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             field = next(f for f in ms.fields if f.name == name)
             covered.append(grids.coverage(ctx, ms, field, window))
         grid = grids.cube_grid(covered)
-        beam = grids.beam_arcsec(ctx, sets, name, [spw], inputs.robust)
+        beam = grids.beam_arcsec(grids.uv_samples(ctx, sets, name, [spw]), inputs.robust)
         cell = imaging.cell_arcsec(beam, _PIXELS_PER_BEAM)
         low, spread = float(grid.centres_hz().min()), grids.pointing(sets, name).spread_arcsec
         width = imaging.field_of_view_arcsec(low, grids.dish_m(sets), spread_arcsec=spread)

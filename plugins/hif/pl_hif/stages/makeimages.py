@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from pl_hif import measure
-from pl_hif.heuristics import imaging
+from pl_hif import cleaning, measure
+from pl_hif.cleaning import Attempt, Settings
 from pl_hif.measure import ImageNumbers
 from pl_hif.targets import CLEAN_LIST, CleanTarget
 from pl_kernel import Inputs, PlError, Result, Stage, param
@@ -19,35 +19,20 @@ from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import ItemContext, StageContext
 
 KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "alpha", "alpha.error")
-_NSIGMA = {"auto": 4.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
-"""How deep to clean, by the trust in the mask; auto and the last two are the reference pipeline's (2026)."""
-_SKY = (
-    "image",
-    "image.pbcor",
-    "residual",
-    "mask",
-    "psf",
-    "pb",
-    "model",
-    "sumwt",
-    "gridwt",
-    "weight",
-    "alpha",
-    "alpha.error",
-)
 
 
 class MakeimagesInputs(Inputs):
     hm_masking: str = param(
-        "auto", choices=("auto", "regions", "centralregion", "none"),
-        doc="Clean within masks that CASA finds (auto), within the line regions of hif_findcont (regions; auto "
-        "where there are none),"
-        " within the inner primary beam, or everywhere.",
+        "auto", choices=("auto", "peaks", "multithresh", "regions", "centralregion", "none"),
+        doc="Clean within islands of significant emission (peaks), within masks that CASA finds (multithresh), within "
+        "the line regions of hif_findcont (regions), within the inner primary beam, or everywhere. auto, and regions "
+        "where there are none: peaks for one plane, multithresh for cubes.",
     )  # fmt: skip
     hm_nsigma: float | None = param(
         None,
         unit="sigma",
-        doc="Clean down to this multiple of the residual's noise; default 3 in regions, 4 in automatic masks, else 5.",
+        doc="Clean down to this multiple of the residual's noise; default 3 in islands and regions, 4 in automatic "
+        "masks, else 5.",
         minimum=0.5,
     )
     threshold: float | None = param(
@@ -56,24 +41,6 @@ class MakeimagesInputs(Inputs):
     hm_cyclefactor: float | None = param(None, doc="CASA's cyclefactor; larger is more careful.", minimum=0.1)
     niter: int | None = param(None, doc="Most minor cycles; default from mask and peak.", minimum=0)
     retries: int = param(1, doc="How often a diverging image is tried again, more carefully.", minimum=0, maximum=3)
-
-
-@attrs.frozen(kw_only=True)
-class Attempt:
-    """One deconvolution: how careful, how it ended."""
-
-    gain: float
-    cyclefactor: float
-    nsigma: float
-    niter: int
-    masking: str
-    stop_code: int
-    iterations: int
-    major_cycles: int
-    residual_peak: float
-    threshold_jy: float | None
-    diverged: bool
-    reason: str
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +53,7 @@ class MadeImage:
     numbers: ImageNumbers
     dirty_peak: float
     attempts: tuple[Attempt, ...] = attrs.field(converter=tuple)
+    sidelobe: float = 0.0
     moments: dict[str, str] = attrs.field(factory=dict)
 
     @property
@@ -103,11 +71,18 @@ class MakeimagesResult(Result):
 class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     """Make the listed images.
 
-    For each target a dirty image first; its peak and noise decide how many cycles cleaning may take. Then clean,
-    within masks, down to a multiple of the noise: of the residual as CASA sees it, or of the line-free channels of a
-    cube. Masks are CASA's own automatic ones, or regions given as text, so that CASA alone can repeat every image. A
-    residual that grew, or a stop code of divergence, has the image tried again with half the gain and twice the
-    cyclefactor, and is reported if that fails.
+    For each target a dirty image first; its peak, sidelobes and noise decide how cleaning goes on.
+
+    An image of one plane is cleaned in rounds: islands above the noise that the visibilities promise, above the noise
+    of their surroundings, and above what sidelobes can reach; cleaned as deep as the sidelobes of the rest allow; then
+    the residual is searched again. A calibrator's image gets a last pass over its central region. Cubes are cleaned
+    within CASA's automatic masks or the line regions of hif_findcont, down to a multiple of the noise of the line-free
+    channels; where the automatic masks find nothing, within islands of the highest channel. All masks are CASA's own or
+    regions given as text, so that CASA alone can repeat every image. A residual that grew, or a stop code of
+    divergence, has the image tried again with half the gain and twice the cyclefactor, and is reported if that fails.
+
+    The reference pipeline uses automatic masks throughout and stops at CASA's noise estimate, which takes sidelobes
+    for noise when the antennas are few: it finds no mask, or stops early.
 
     Noise is measured where the primary beam is between 0.2 and 0.3, outside the mask; for cubes as the median over the
     channels free of lines (reference pipeline, 2026). Cubes get moment images over their line channels: integrated
@@ -162,21 +137,17 @@ class _Job:
 def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
     """Make one image: dirty, cleaned, tried again if need be, measured."""
     target, stem = job.target, job.target.imagename
-    _remove(ctx, stem)
-    common = _common(target)
-    ctx.casa.tclean(**common, niter=0, restoration=False, calcpsf=True, calcres=True)
-    dirty = measure.plane_statistics(ctx, f"{stem}.residual", target)
-    if not dirty.peak > 0:
-        raise PlError(f"The dirty image of {target.field}, spw {','.join(map(str, target.spws))} is empty.")
+    cleaning.remove_products(ctx, stem)
+    dirty = cleaning.make_dirty(ctx, target)
     attempts: list[Attempt] = []
     for number in range(1 + job.inputs.retries):
         if number:
             ctx.log.warning(f"{stem}: {attempts[-1].reason}; trying again with a lower gain.")
-            _remove(ctx, stem)
-        attempts.append(_clean(ctx, job, common, dirty, number))
+            cleaning.remove_products(ctx, stem)
+        attempts.append(cleaning.deconvolve(ctx, target, _settings(job), dirty, number))
         if not attempts[-1].diverged:
             break
-    numbers = measure.image_numbers(ctx, stem, target)
+    numbers = measure.image_numbers(ctx, stem, target, dirty.thermal)
     files = {k: path for k in KINDS if Path(path := measure.image_path(stem, k)).is_dir()}
     if "image" not in files:
         raise PlError(f"CASA made no image of {target.field}; its log says why.")
@@ -187,84 +158,18 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
         files=files,
         numbers=numbers,
         dirty_peak=dirty.peak,
+        sidelobe=dirty.sidelobe,
         attempts=attempts,
         moments=moments,
     )
 
 
-def _common(target: CleanTarget) -> dict[str, Any]:
-    """Arguments of tclean that are the same in every call for a target."""
-    arguments: dict[str, Any] = {
-        "vis": [s.path for s in target.selections], "field": [s.field for s in target.selections],
-        "spw": [s.spw for s in target.selections], "datacolumn": target.selections[0].column,
-        "imagename": target.imagename, "imsize": list(target.imsize), "cell": f"{target.cell_arcsec}arcsec",
-        "stokes": target.stokes, "specmode": "cube" if target.specmode == "cube" else "mfs", "gridder": target.gridder,
-        "deconvolver": target.deconvolver, "weighting": target.weighting, "robust": target.robust,
-        "pblimit": target.pblimit, "savemodel": "none", "parallel": False,
-    }  # fmt: skip
-    if target.phasecenter:
-        arguments["phasecenter"] = target.phasecenter
-    if target.deconvolver == "mtmfs":
-        arguments["nterms"] = target.nterms
-    if target.specmode == "cube" and target.start_hz is not None and target.width_hz is not None:
-        arguments |= {
-            "start": f"{target.start_hz:.3f}Hz", "width": f"{target.width_hz:.6f}Hz", "nchan": target.nchan,
-            "outframe": target.outframe, "interpolation": target.interpolation,
-            "perchanweightdensity": target.perchanweightdensity, "restfreq": f"{target.restfreq_hz:.3f}Hz",
-        }  # fmt: skip
-    return arguments
-
-
-def _clean(ctx: ItemContext, job: _Job, common: dict[str, Any], dirty: measure.PlaneStatistics, number: int) -> Attempt:
-    """One deconvolution; ``number`` counts the attempts, each half as bold as the one before."""
-    target, inputs = job.target, job.inputs
-    masking = inputs.hm_masking
-    if masking == "regions" and not target.regions:
-        masking = "auto"
-    mask: dict[str, Any] = {}
-    if masking == "auto":
-        mask = {"usemask": "auto-multithresh", **job.automask}
-    elif masking == "regions":
-        mask = {"usemask": "user", "mask": list(target.regions)}
-    elif masking == "centralregion":
-        mask = {"usemask": "pb", "pbmask": 0.3}
-    nsigma = inputs.hm_nsigma or _NSIGMA[masking]
-    gain = 0.1 / 2**number
-    cyclefactor = (inputs.hm_cyclefactor or 1.0) * 2**number
-    # CASA's nsigma takes the noise of each plane with its sidelobes; the line-free planes know the noise of a cube
-    # better.
-    threshold = inputs.threshold
-    if threshold is None and target.specmode == "cube" and target.continuum and dirty.mad_sigma > 0:
-        threshold = float(f"{nsigma * dirty.mad_sigma:.4g}")
-    floor = threshold or nsigma * dirty.mad_sigma
-    niter = inputs.niter or imaging.iterations(
-        target.imsize[0], target.cell_arcsec, target.beam_estimate_arcsec, dirty.peak, floor
-    )
-    fresh = number > 0
-    report = ctx.casa.tclean(
-        **common, **mask, niter=niter, gain=gain, cyclefactor=cyclefactor, interactive=False, calcpsf=fresh,
-        calcres=fresh,
-        restoration=True, pbcor=True, restoringbeam="common" if target.specmode == "cube" else None,
-        nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
+def _settings(job: _Job) -> Settings:
+    i = job.inputs
+    return Settings(
+        masking=i.hm_masking, nsigma=i.hm_nsigma, threshold_jy=i.threshold, cyclefactor=i.hm_cyclefactor,
+        niter=i.niter, automask=job.automask,
     )  # fmt: skip
-    report = report or {}
-    after = measure.largest(ctx, f"{target.imagename}.residual")
-    stop = int(report.get("stopcode", 0))
-    health = imaging.clean_health(dirty.peak, after, stop)
-    return Attempt(
-        gain=gain, cyclefactor=cyclefactor, nsigma=nsigma, niter=niter, masking=masking, stop_code=stop,
-        iterations=int(report.get("iterdone", 0)), major_cycles=int(report.get("nmajordone", 0)),
-        residual_peak=after, threshold_jy=threshold, diverged=health.diverged, reason=health.reason,
-    )  # fmt: skip
-
-
-def _remove(ctx: ItemContext, stem: str) -> None:
-    """Remove what an earlier attempt left: tclean would go on from it."""
-    for kind in _SKY:
-        terms = (f"{stem}.{kind}.tt{i}" for i in range(5))  # nterms = 3 has five of the point spread function
-        for path in (f"{stem}.{kind}", *terms, f"{stem}.image.tt0.pbcor"):
-            if Path(path).exists():
-                ctx.files.rmtree(path)
 
 
 def _records(image: MadeImage, stage: str) -> list[ImageRecord]:

@@ -112,7 +112,8 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         if robust is None:
             choice = ctx.heuristic("imaging.robust", telescope=sets[0].telescope)(specmode)
             robust, reasons["robust"] = float(choice.value), choice.reason
-        beam = grids.beam_arcsec(ctx, sets, name, spws, robust)
+        samples = grids.uv_samples(ctx, sets, name, spws)
+        beam = grids.beam_arcsec(samples, robust)
         smaller = (ctx.value(SIZE_MITIGATION) or {}).get("targets", {}).get(f"{name}|{','.join(map(str, spws))}", {})
         cell, reasons["cell"] = _cell(inputs.hm_cell or smaller.get("cell") or "", beam)
         where = grids.pointing(sets, name)
@@ -158,6 +159,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             nchan=grid.nchan if grid else -1, outframe=inputs.outframe if grid else "",
             interpolation=grid.interpolation if grid else "", restfreq_hz=rest, band=windows[0][1].band,
             baseline_75_m=float(sets[0].array.percentile_m(75.0)),
+            noise_factor=grids.noise_factor(samples, robust, size * cell, specmode == "cube"),
             continuum=tuple(r for record in records for r in record.ranges_hz),
             regions=tuple(r.casa for record in records for r in record.regions) if specmode == "cube" else (),
             reasons=reasons,
