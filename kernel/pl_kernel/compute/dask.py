@@ -6,7 +6,9 @@ CASA kills it, the Dask worker lives on.  Workers need the run's file system and
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,40 +24,85 @@ BATCH_SYSTEMS = {
 }  # fmt: skip
 
 
-class DaskPool:
-    """Items on the workers of a running scheduler."""
+PATIENCE_SECONDS = 60.0
+"""How long items wait for a cluster without any worker, or for a scheduler that does not answer."""
+_LOOK_SECONDS = 2.0
 
-    def __init__(self, address: str) -> None:
-        self._client = connect(address, default=True)  # as_completed() looks for a default client
+
+class DaskPool:
+    """Items on the workers of a running scheduler.
+
+    An item whose worker is lost is repeated by the scheduler on another one.  A cluster that has lost all its workers,
+    or its scheduler, is given up after ``patience`` seconds: what is not done then is lost, and said so.
+    """
+
+    def __init__(self, address: str, patience: float = PATIENCE_SECONDS) -> None:
+        self._client = connect(address)
+        self._address = address
+        self._patience = patience
 
     def map(
         self, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], names: Sequence[str],
         done: Callable[[int], None] = lambda _count: None,
     ) -> list[Any]:  # fmt: skip
         """Like ``Pool.map``: answers in the order of the items, an exception in the place of an answer that failed."""
-        from dask.distributed import as_completed
-
         # Dask gives the answer of a known key without running anything: no key may ever come twice.
         batch = uuid.uuid4().hex
         futures = [
             self._client.submit(run_in_child, function, item, name, pure=False, key=f"pl-{batch}-{index}-{name}")
             for index, (item, name) in enumerate(zip(items, names, strict=True))
         ]
-        for count, _ in enumerate(as_completed(futures), 1):  # type: ignore[no-untyped-call]
-            done(count)
-        answers = []
+        finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for index, future in enumerate(futures):
+            future.add_done_callback(lambda _future, index=index: finished.put(index))
+        reason = self._wait(finished, len(items), done)
+        answers: list[Any] = []
         for future, name in zip(futures, names, strict=True):
-            try:
-                answers.append(future.result())
-            except Exception as error:  # the cluster lost the item, not the item itself
-                answers.append(WorkerDied(f"'{name}' was lost by the cluster: {type(error).__name__}: {error}"))
+            if future.status == "finished":
+                answers.append(future.result(timeout=self._patience))
+                continue
+            why = reason or "the cluster could not run it"
+            if future.status == "error":  # the cluster lost the item, not the item itself
+                error = future.exception(timeout=self._patience)
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            answers.append(WorkerDied(f"'{name}' was lost by the cluster at {self._address}: {why}"))
+        if reason:
+            for future in futures:
+                future.release()
         return answers
+
+    def _wait(self, finished: queue.SimpleQueue[int], wanted: int, done: Callable[[int], None]) -> str:
+        """Wait until all items are done; return why, when that is hopeless."""
+        count, since = 0, time.monotonic()
+        while count < wanted:
+            try:
+                finished.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                trouble = self._trouble()
+                if not trouble:
+                    since = time.monotonic()
+                elif time.monotonic() - since > self._patience:
+                    return trouble
+                continue
+            count += 1
+            since = time.monotonic()
+            done(count)
+        return ""
+
+    def _trouble(self) -> str:
+        if self._client.status != "running":
+            return "its scheduler does not answer"
+        try:
+            workers = self._client.sync(self._client.scheduler.ncores, callback_timeout=_LOOK_SECONDS)
+        except Exception:  # closed, timed out, refused: all say the same
+            return "its scheduler does not answer"
+        return "" if workers else "it has no workers left"
 
     def close(self) -> None:
         self._client.close()
 
 
-def connect(address: str, *, default: bool = False) -> Any:
+def connect(address: str) -> Any:
     """Return a client of the scheduler at ``address``.
 
     Raises
@@ -67,7 +114,7 @@ def connect(address: str, *, default: bool = False) -> Any:
     except ImportError:
         raise InputError("Dask is not installed: pip install 'pl-kernel[dask]'.") from None
     try:
-        return Client(address, timeout="10s", set_as_default=default)  # type: ignore[no-untyped-call]
+        return Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"No Dask scheduler answers at {address}: {error}.") from None
 
