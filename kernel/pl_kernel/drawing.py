@@ -54,10 +54,12 @@ class Pages:
     ----------
     output : file that takes what the drawing process prints.
     write_site : writes the web log; called after every page, in this object's thread.
+    workers : processes that draw the pictures of a page.
     """
 
-    def __init__(self, output: Path, write_site: Callable[[], float]) -> None:
+    def __init__(self, output: Path, write_site: Callable[[], float], workers: int = 1) -> None:
         self._worker = Worker(output)
+        self._workers = workers
         self._packer = Packer(self._worker)
         self._write_site = write_site
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
@@ -103,7 +105,9 @@ class Pages:
         try:
             logs = list(drawing.logs)
             try:
-                job = StageJob(place=place, context=self._packer.pack(drawing.context), recipe={}, user={})
+                job = StageJob(
+                    place=place, context=self._packer.pack(drawing.context), recipe={}, user={}, workers=self._workers
+                )
                 answer = self._worker.call(execute.render_stage, job, drawing.result)
                 error, new = answer.error, answer.logs
                 timing["render_casa_seconds"] = sum(c.seconds for c in answer.calls)

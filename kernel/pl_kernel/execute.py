@@ -26,7 +26,7 @@ from .params import ResolvedValue, fill, resolve
 from .plugins import registry
 from .serialize import from_json, to_json
 from .stage import Result, Stage
-from .stage_context import Place, StageContext
+from .stage_context import Place, StageContext, import_casa
 from .weblog.page import make_page
 
 
@@ -72,6 +72,8 @@ def _run_stage(job: StageJob) -> StageAnswer:
     result, error, detail = None, "", ""
     try:
         cls = ctx.registry.stage(job.place.stage_name)
+        if cls.takes_data:
+            ctx.warm_up()
         stage = cls()
         inputs, resolved = resolve(cls.inputs_class, job.recipe, job.user, cls.name)
         suggested = stage.suggest(ctx, inputs)
@@ -140,10 +142,8 @@ def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:
 
 def warm_up(logfile: Path) -> None:
     """Import what drawing needs, seconds of it, while nothing is to be drawn yet."""
-    from .casa import Casa
-
     with contextlib.suppress(PlError):  # without CASA, the stages will say so
-        Casa(Recorder(), logfile).start()
+        import_casa(logfile)
     importlib.import_module("pl_kernel.weblog.plots")
 
 

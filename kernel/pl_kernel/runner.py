@@ -76,7 +76,8 @@ class Runner:
         self.context_file = ContextFile(folder.root / "context.json")
         self._worker = Worker(folder.root / "worker.log")
         self._packer = Packer(self._worker)
-        self._pages = Pages(folder.root / "pages.log", self._write_live_site)
+        workers = int(record.options.get("workers", 1))
+        self._pages = Pages(folder.root / "pages.log", self._write_live_site, workers)
 
     @property
     def steps(self) -> tuple[RunStep, ...]:
@@ -531,7 +532,9 @@ class _Attempt:
         cls = runner.plugins.stage(name)
         self.record = attrs.evolve(self.record, topic=cls.topic)
         if cls.mutates or cls.reads_pages:  # pages show the data as their stages left them
+            begin = time.monotonic()
             runner.collect_pages()
+            self.timing["wait_seconds"] = time.monotonic() - begin
         self._snapshot(cls)
         self.job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),

@@ -276,12 +276,13 @@ class StageContext(ItemContext):
         ]
 
     def map_sets(
-        self, function: Callable[..., Any], sets: Sequence[MeasurementSet], *args: Any, label: str = ""
+        self, function: Callable[..., Any], sets: Sequence[Any], *args: Any, label: str = ""
     ) -> list[Any]:
         """Call ``function(ctx, ms, *args)`` for every measurement set, with a whole context; answers in their order.
 
         Side by side in worker processes when the run has several.  A set whose worker dies is put back to what the
-        stage found, and tried once more elsewhere.  The first error in the order of the sets is raised.
+        stage found, and tried once more elsewhere.  The first error in the order of the sets is raised.  An import
+        stage maps whatever describes a set to come.
         """
         if not self._is_parallel or len(sets) < 2:
             return [function(self, ms, *args) for ms in sets]
@@ -294,6 +295,17 @@ class StageContext(ItemContext):
             self.choices += choices
         return [answer for answer, _ in answers]
 
+    def warm_up(self) -> None:
+        """Have item workers of this machine import CASA while the stage does what comes before its first items."""
+        if self.workers > 1 and not self.scheduler:
+            pool = _shared_pool(self.workers, "", self._items_log)
+            assert isinstance(pool, Pool)
+            pool.warm(import_casa, self._items_log)
+
+    @property
+    def _items_log(self) -> Path:
+        return self.stage_dir.parent.parent / "work-items.log"
+
     @property
     def _is_parallel(self) -> bool:
         return self.workers > 1 or bool(self.scheduler)
@@ -302,7 +314,7 @@ class StageContext(ItemContext):
         self, run: Callable[..., Any], todo: Sequence[tuple[Any, ...]], items: Sequence[Any], label: str
     ) -> list[Any]:
         """Have item workers call ``run`` for every entry of ``todo``; take over what they recorded, in order."""
-        pool = _shared_pool(self.workers, self.scheduler, self.stage_dir.parent.parent / "work-items.log")
+        pool = _shared_pool(self.workers, self.scheduler, self._items_log)
         folder = self.stage_dir / "items"
         folder.mkdir(exist_ok=True)
         logs = [folder / f"{number:05d}.log" for number in range(self._items + 1, self._items + len(todo) + 1)]
@@ -328,6 +340,11 @@ class StageContext(ItemContext):
         return answers
 
 
+def import_casa(logfile: Path) -> None:
+    """Import CASA, which takes seconds."""
+    Casa(Recorder(), logfile).start()
+
+
 def run_item(
     place: Place, logfile: Path, function: Callable[..., Any], item: Any, args: tuple[Any, ...]
 ) -> tuple[Any, list[CallRecord], list[LogRecord]]:
@@ -339,7 +356,7 @@ def run_item(
 
 
 def run_set(
-    place: Place, logfile: Path, function: Callable[..., Any], context: Context, ms: MeasurementSet,
+    place: Place, logfile: Path, function: Callable[..., Any], context: Context, ms: Any,
     args: tuple[Any, ...],
 ) -> tuple[Any, list[CallRecord], list[LogRecord]]:  # fmt: skip
     """Run one measurement set in an item worker; the answer comes with the heuristics that were chosen."""
@@ -348,7 +365,7 @@ def run_set(
 
     def work() -> tuple[Any, list[HeuristicChoice]]:
         begun = logfile.with_suffix(".begun")
-        if begun.exists():
+        if begun.exists() and isinstance(ms, MeasurementSet):
             start_over(place, ms)
         begun.touch()
         answer = function(ctx, ms, *args)

@@ -20,7 +20,7 @@ from pl_kernel.stage import Result, first_of, joined
 
 class Found(Result):
     names: tuple[str, ...] = ()
-    by_set: dict[str, int] = {}  # noqa: RUF012  attrs makes it a default
+    by_set: dict[str, int] = {}
     mode: str = "a"
     limits: tuple[float, float] = joined(first_of, (0.0, 1.0))
     expected: int = joined(sum, 0)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ..casa.adapter import remove
 from ..errors import CasaError, DataError, InputError
 from ..ms.intents import IntentRule, parse_rule, read_rules
 from ..ms.model import MeasurementSet
@@ -84,26 +85,41 @@ def import_data(ctx: StageContext, inputs: ImportInputs) -> tuple[Imported, ...]
     rules = rules_of(inputs)
     sessions = _sessions(inputs.session, len(sources))
     taken = {ms.name for ms in ctx.context.measurement_sets}
-    imported = []
-    for count, (source, session) in enumerate(zip(sources, sessions, strict=True), 1):
-        importer, found = ctx.importer_for(source)
+    wanted = []
+    for source, session in zip(sources, sessions, strict=True):
+        ctx.importer_for(source)  # refused before any work
         name = unique_name(source, taken)
         taken.add(name)
-        ctx.progress(count - 1, len(sources), f"importing {source.name}")
-        path, how = resolve(importer.run)(ctx, source, name, inputs.in_place)
-        try:
-            ms = read_measurement_set(
-                path, ctx.telescopes, name=name, session=session, relative_to=ctx.work, open_table=ctx.casa.table
-            )
-        except DataError as error:
-            raise DataError(f"{source} cannot be used. {error.sentence}", detail=error.detail) from error
-        if rules:
-            ms = ms.with_intents(rules)
-        imported.append(
-            Imported(ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules))
+        wanted.append(_Wanted(source=source, name=name, session=session, in_place=inputs.in_place))
+    return tuple(ctx.map_sets(_import_one, wanted, rules, label="import"))
+
+
+@attrs.frozen(kw_only=True)
+class _Wanted:
+    """A data set to import, under which name."""
+
+    source: Path
+    name: str
+    session: str
+    in_place: bool
+
+
+def _import_one(ctx: StageContext, wanted: _Wanted, rules: tuple[IntentRule, ...]) -> Imported:
+    source, name = wanted.source, wanted.name
+    importer, found = ctx.importer_for(source)
+    ctx.progress(0, 1, f"importing {source.name}")
+    remove(ctx.work / name)  # half of it, when the process that began this has died
+    path, how = resolve(importer.run)(ctx, source, name, wanted.in_place)
+    try:
+        ms = read_measurement_set(
+            path, ctx.telescopes, name=name, session=wanted.session, relative_to=ctx.work, open_table=ctx.casa.table
         )
-        ctx.progress(count, len(sources), name)
-    return tuple(imported)
+    except DataError as error:
+        raise DataError(f"{source} cannot be used. {error.sentence}", detail=error.detail) from error
+    if rules:
+        ms = ms.with_intents(rules)
+    ctx.progress(1, 1, name)
+    return Imported(ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules))
 
 
 def rules_of(inputs: ImportInputs) -> tuple[IntentRule, ...]:

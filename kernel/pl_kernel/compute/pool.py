@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import WorkerDied
+from ..errors import PlError, WorkerDied
 from .process import Worker
 
 
@@ -19,6 +20,25 @@ class Pool:
         self.size = workers
         self._output = output
         self._workers: list[Worker] = []
+        self._warming: list[threading.Thread] = []
+
+    def _start(self, wanted: int) -> None:
+        while len(self._workers) < min(self.size, wanted):
+            self._workers.append(Worker(self._output))
+        for worker in self._workers:
+            worker.start()  # by this thread, whose end would take the process along
+
+    def warm(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function in every worker, whatever comes of it, while this process does something else."""
+
+        def prepare(worker: Worker) -> None:
+            with contextlib.suppress(PlError):
+                worker.call(function, *args)
+
+        self._start(self.size)
+        self._warming = [threading.Thread(target=prepare, args=(w,), daemon=True) for w in self._workers]
+        for thread in self._warming:
+            thread.start()
 
     def map(
         self, function: Callable[..., Any], items: Sequence[tuple[Any, ...]], names: Sequence[str],
@@ -28,10 +48,10 @@ class Pool:
 
         An item whose worker dies is tried once more in a new one; then its answer is a WorkerDied that names it.
         """
-        while len(self._workers) < min(self.size, len(items)):
-            self._workers.append(Worker(self._output))
-        for worker in self._workers:
-            worker.start()  # by this thread, whose end would take the process along
+        self._start(len(items))
+        for thread in self._warming:
+            thread.join()
+        self._warming.clear()
         answers: list[Any] = [None] * len(items)
         todo: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(items)):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
@@ -120,7 +121,10 @@ class Table(Block):
 
 @attrs.frozen
 class Picture:
-    """One picture; ``file`` is relative to the stage's folder, width and height are pixels (0: unknown)."""
+    """One picture; ``file`` is relative to the stage's folder, width and height are pixels (0: unknown).
+
+    ``seconds`` is what it took to draw it.
+    """
 
     file: str
     caption: str = ""
@@ -129,6 +133,7 @@ class Picture:
     facts: tuple[tuple[str, Any], ...] = ()
     width: int = 0
     height: int = 0
+    seconds: float = 0.0
 
 
 @attrs.frozen
@@ -310,11 +315,12 @@ class Page:
         jobs = [(function, item, str(path)) for item, path in zip(items, paths, strict=True)]
         outcomes = self._ctx.map(_draw, jobs, label=title or f"plots {stem}")
         pictures, failed = [], []
-        for path, text, item_tags, (facts, complaint) in zip(paths, captions, all_tags, outcomes, strict=True):
-            if complaint:
-                failed.append(f"{text or _tag_text(item_tags) or stem}: {complaint}")
-            elif facts is not None:
-                pictures.append(self._picture(path, text, item_tags, facts))
+        for path, text, item_tags, drawn in zip(paths, captions, all_tags, outcomes, strict=True):
+            if drawn.complaint:
+                failed.append(f"{text or _tag_text(item_tags) or stem}: {drawn.complaint}")
+            elif drawn.facts is not None:
+                picture = self._picture(path, text, item_tags, drawn.facts)
+                pictures.append(attrs.evolve(picture, seconds=round(drawn.seconds, 3)))
         for complaint in failed:
             self._ctx.log.warning(f"A plot could not be drawn: {complaint}")
         if pictures or failed:
@@ -556,18 +562,27 @@ def _facts(facts: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((str(k), _cell(v)) for k, v in facts.items()) if isinstance(facts, Mapping) else ()
 
 
-def _draw(ctx_item: Any, job: tuple[Callable[..., Any], Any, str]) -> tuple[tuple[tuple[str, Any], ...] | None, str]:
-    """Draw one picture; (facts, "") when drawn, (None, "") when there is nothing to draw, (None, reason) otherwise."""
+@attrs.frozen
+class _Drawn:
+    """What came of one picture: its facts, None when there is nothing to draw; why it could not be drawn."""
+
+    facts: tuple[tuple[str, Any], ...] | None = None
+    complaint: str = ""
+    seconds: float = 0.0
+
+
+def _draw(ctx_item: Any, job: tuple[Callable[..., Any], Any, str]) -> _Drawn:
     function, item, path = job
+    begin = time.monotonic()
     try:
         outcome = function(ctx_item, item, Path(path))
         if outcome is False:
-            return None, ""
+            return _Drawn()
         if not Path(path).is_file():
-            return None, f"{function.__name__} wrote no picture"
-        return _facts(outcome), ""
+            return _Drawn(None, f"{function.__name__} wrote no picture")
+        return _Drawn(_facts(outcome), "", time.monotonic() - begin)
     except Exception as error:  # the picture is lost, the page is not
-        return None, f"{type(error).__name__}: {error}"
+        return _Drawn(None, f"{type(error).__name__}: {error}")
 
 
 _SVG_SIZE = re.compile(rb'<svg[^>]*?\bwidth="([\d.]+)(pt|px)?"[^>]*?\bheight="([\d.]+)', re.S)
