@@ -291,26 +291,31 @@ def _theory(
 
 
 def _baselines(ctx: ItemContext, subject: Subject, cube: Cube, arrays: dict[str, Any]) -> tuple[Any, int]:
-    """Rms of the baselines and number of spectra over the map; return the pixels where spectra were taken."""
+    """Rms of the baselines and number of spectra over the map; return the pixels where spectra were taken.
+
+    Spectra that a later stage flagged were taken, too: a hole that flags tear into an image must show. Those that the
+    telescope, or the import of its flags, declared bad were not.
+    """
     plan = subject.plan
-    x, y, rms = [], [], []
+    x, y, rms, taken = [], [], [], []
     for member in subject.members:
-        rows = plan.rows_of(member)
+        rows, table = plan.rows_of(member), plan.tables[member.origin]
         there = plan.derived[member.ms][rows]
         rows, there = rows[there >= 0], there[there >= 0]
         if not rows.size:
             continue
-        ra, dec = plan.positions(member, rows)
-        px, py = plan.geometry.pixels(ra, dec)
+        px, py = plan.geometry.pixels(*plan.positions(member, rows))
         x.append(px)
         y.append(py)
         rms.append(row_noise(ctx, plan, member, rows, there))
+        taken.append(np.asarray(table["online_valid"][rows]).any(axis=1))
     shape = cube.values.shape[1:]
     px, py, noise = (np.concatenate(v) if v else np.zeros(0) for v in (x, y, rms))
     found = sensitivity.noise_map(px, py, noise, shape, cube.cell_arcsec, plan.geometry.beam_arcsec)
     arrays["noise_map"], arrays["number_map"] = found.rms, found.number
     good = np.isfinite(noise)
-    near = sensitivity.covered_pixels(px[good], py[good], shape)
+    seen = np.concatenate(taken) & good.any() if taken else np.zeros(0, bool)
+    near = sensitivity.covered_pixels(px[seen], py[seen], shape)
     arrays["covered"] = near
     return near, int(good.sum())
 

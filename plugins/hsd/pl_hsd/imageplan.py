@@ -94,6 +94,7 @@ class MapPlan:
             ],
             geometry=self.geometry, axis=self.axis, frame=self.frame, restfreq_hz=self.restfreq_hz, stokes=stokes,
             convsupport=self.rules.convsupport, intent=ON_SOURCE, moving=self.moving,
+            unit="K" if self.unit == "K" else "Jy/beam",
         )  # fmt: skip
 
     def rows_of(self, member: Member) -> NDArray[np.int64]:
@@ -151,7 +152,9 @@ def _plan(
     first = members[0]
     origin = ctx.context.measurement_set(first.origin)
     window = origin.spw(int(first.origin_spw))
-    rules: ImagingRules = ctx.heuristic("hsd.imaging_rules", telescope=origin.telescope)()
+    rules: ImagingRules = ctx.heuristic(
+        "hsd.imaging_rules", telescope=(origin.telescope, ctx.telescope(origin).name)
+    )()
     tables = {m.origin: RowTable.open(ctx, m.origin) for m in members}
     sets = {m.ms: ctx.context.measurement_set(m.ms) for m in members}
     for name, ms in sets.items():
@@ -183,7 +186,7 @@ def _plan(
         geometry=geometry, axis=channel_axis(window.n_channels, (low, high), window.is_reversed), edge=(low, high),
         is_reversed=window.is_reversed, frame=tables[first.origin].header.frame,
         restfreq_hz=_rest_frequency(restfreq, group, origin, first, window), correlations=correlations, moving=moving,
-        unit=str(ctx.value("hsd.unit", {}).get(first.origin, "")), rules=rules, lines=_lines(ctx, group),
+        unit=_unit(ctx, members), rules=rules, lines=_lines(ctx, group),
         deviation={m: _deviation(ctx, m) for m in members}, atmosphere=SpectralRanges(),
         bandwidth_hz=_effective_bandwidth(ctx, origin, window), channel_width_hz=window.channel_width_hz,
         off_s=_off_times(ctx, members), factors=_factors(ctx, members, correlations),
@@ -205,6 +208,20 @@ def _positions(
 def _column(ms: MeasurementSet) -> str:
     """Column of the best data, as the gridding task chooses it."""
     return next((c for t in TYPES if (c := ms.column_of(t))), "DATA")
+
+
+def _unit(ctx: StageContext, members: Iterable[Member]) -> str:
+    """K or Jy: as the calibration left the data.
+
+    Raises:
+        PlError: some of the data are in K, others in Jy.
+    """
+    known = ctx.value("hsd.unit", {})
+    units = {m.origin: str(known.get(m.origin, "K")) for m in members}
+    if len(set(units.values())) > 1:
+        text = ", ".join(f"{name} in {unit}" for name, unit in units.items())
+        raise PlError(f"Data of different units cannot share an image: {text}.")
+    return next(iter(units.values()))
 
 
 def _rest_frequency(

@@ -46,6 +46,7 @@ class GridJob:
     convsupport: int
     intent: str
     moving: bool = False
+    unit: str = "Jy/beam"
 
     @property
     def weight(self) -> str:
@@ -70,7 +71,7 @@ def grid(ctx: ItemContext, job: GridJob) -> str:
         gridfunction="SF", convsupport=job.convsupport, imsize=[geometry.n_x, geometry.n_y],
         cell=[f"{geometry.cell_arcsec:.9g}arcsec"] * 2, phasecenter="TRACKFIELD" if job.moving else direction,
         restfreq=f"{job.restfreq_hz:.6f}Hz" if job.restfreq_hz else "", stokes=job.stokes, minweight=MIN_WEIGHT,
-        pointingcolumn="direction",
+        pointingcolumn="direction", brightnessunit=job.unit,
     )  # fmt: skip
     for made, wanted in ((f"{stem}.image", job.name), (f"{stem}.weight", job.weight)):
         if not Path(made).is_dir():
@@ -86,17 +87,20 @@ def grid(ctx: ItemContext, job: GridJob) -> str:
 def combine(ctx: ItemContext, parts: list[str], name: str) -> str:
     """Add images with their weights, `name` = Σ I W / Σ W, and mask what has too little weight; return what is wrong.
 
-    Done by CASA tasks, so that CASA alone can repeat it. Masked pixels of a part count with weight 0.
+    Done by CASA tasks, so that CASA alone can repeat it. Masks of the parts do not count: their pixels of little weight
+    are good where others add to them.
     """
     weight = f"{name}.weight"
     steps = [f"{name}.sum", f"{name}.mean"]
     remove(ctx, name, weight, *steps)
+    # LEL masks a result wherever an operand is masked; value() leaves the mask off.
     count = len(parts)
-    weights = [f"{p}.weight" for p in parts]
-    # LEL masks the result wherever an operand is masked: masked values of a part become zeros first.
-    total = "+".join(f"replace(IM{k},0.0)" for k in range(count))
-    ctx.casa.immath(imagename=weights, mode="evalexpr", expr=total, outfile=weight)
-    products = "+".join(f"replace(IM{k},0.0)*replace(IM{count + k},0.0)" for k in range(count))
+    weights = [f"{part}.weight" for part in parts]
+    total = "+".join(f"value(IM{k})" for k in range(count))
+    ctx.casa.immath(imagename=weights, mode="evalexpr", expr=total, outfile=weight, imagemd=weights[0])
+    products = "+".join(
+        f"iif(isnan(value(IM{k})),0.0,value(IM{k}))*value(IM{count + k})" for k in range(count)
+    )
     ctx.casa.immath(
         imagename=[*parts, *weights], mode="evalexpr", expr=products, outfile=steps[0], imagemd=parts[0]
     )  # fmt: skip

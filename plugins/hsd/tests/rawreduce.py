@@ -23,9 +23,9 @@ from pl_kernel.ms.reader import read_measurement_set
 class ReduceInputs(Inputs):
     lines: tuple[str, ...] = param(("1", "2"), doc="Which of the science windows, counted from 1, have a line range.")
     half: int = param(40, doc="Half width of the line ranges, channels around the middle.")
-    factor: float = param(41.0, doc="Jy/K.")
+    factor: float = param(41.0, doc="Jy/K; 0: stay in K.")
     edge: tuple[int, ...] = param((0, 0), doc="Channels to leave out at either end.")
-    flag: str = param("", doc="Flag these raster rows and samples (time range) after the reduction, as a CASA selection.")
+    flag: str = param("", doc="Flag these data after the reduction: a CASA selection as JSON.")
 
 
 class ReduceResult(Result):
@@ -44,19 +44,22 @@ class Reduce(Stage[ReduceInputs, ReduceResult]):
         tables, factors, names, ranges = {}, {}, [], {}
         for ms in ctx.measurement_sets(inputs.vis):
             plan = strategy(ctx, ms)
-            science = sorted(plan.tsys_spw)
+            science = sorted(plan.tsys_spw) or [int(s) for s in ms.science_spw_ids]
             spw = ",".join(map(str, science))
             tsys, sky, jy = (f"{ms.name}.{kind}.tbl" for kind in ("tsys", "sky", "jyperk"))
             ctx.casa.gencal(vis=ms.path, caltable=tsys, caltype="tsys")
             ctx.casa.sdcal(infile=ms.path, outfile=sky, calmode="ps", spw=spw, overwrite=True)
+            jansky = inputs.factor > 0
             lines = [f"{ms.name},{a.name},{s},I,{inputs.factor}" for a in ms.antennas for s in science]
             Path("jyperk.csv").write_text("MS,Antenna,Spwid,Polarization,Factor\n" + "\n".join(lines) + "\n")
-            ctx.casa.gencal(vis=ms.path, caltable=jy, caltype="jyperk", infile="jyperk.csv")
+            if jansky:
+                ctx.casa.gencal(vis=ms.path, caltable=jy, caltype="jyperk", infile="jyperk.csv")
+            used = 3 if jansky else 2
             mapping = [plan.tsys_spw.get(s, s) for s in range(len(ms.spws))]
             ctx.casa.applycal(
-                vis=ms.path, spw=spw, intent="OBSERVE_TARGET#ON_SOURCE*", gaintable=[tsys, sky, jy],
-                spwmap=[mapping, [], []], gainfield=["nearest", "", ""],
-                interp=["linear,linear", "linear,linear", "nearest,nearest"], calwt=True, flagbackup=False,
+                vis=ms.path, spw=spw, intent="OBSERVE_TARGET#ON_SOURCE*", gaintable=[tsys, sky, jy][:used],
+                spwmap=[mapping, [], []][:used], gainfield=["nearest", "", ""][:used],
+                interp=["linear,linear", "linear,linear", "nearest,nearest"][:used], calwt=True, flagbackup=False,
                 applymode="calflagstrict",
             )  # fmt: skip
             out = f"{ms.path}_bl"
@@ -79,13 +82,14 @@ class Reduce(Stage[ReduceInputs, ReduceResult]):
             effects.append(AddMeasurementSet(new))
             names.append(out)
             tables[ms.name] = {"tsys": tsys, "sky": sky, "jyperk": jy}
-            factors[ms.name] = [[s, a.name, "I", inputs.factor] for a in ms.antennas for s in science]
+            if jansky:
+                factors[ms.name] = [[s, a.name, "I", inputs.factor] for a in ms.antennas for s in science]
             effects += self._tsys(ctx, ms, plan, tsys)
             for k, s in enumerate(science):
                 if str(k + 1) in inputs.lines:
                     middle = ms.spw(s).n_channels / 2
                     ranges[str(k)] = [{"centre": middle, "width": 2 * inputs.half, "valid": True}]
-        units = {name: "Jy" for name in tables}
+        units = dict.fromkeys(tables, "Jy" if inputs.factor > 0 else "K")
         effects += [
             SetValue("hsd.caltables", tables), SetValue("hsd.k2jy", factors), SetValue("hsd.unit", units),
             SetValue("hsd.iteration", 1), SetValue("hsd.edge", list(inputs.edge)),
@@ -99,7 +103,8 @@ class Reduce(Stage[ReduceInputs, ReduceResult]):
             antenna, spw = table.getcol("ANTENNA1"), table.getcol("SPECTRAL_WINDOW_ID")
             mean = np.array([table.getcell("FPARAM", k).mean(axis=1) for k in range(table.nrows())])
         values = np.array(rows["tsys_k"])
-        for science, load in plan.tsys_spw.items():
+        pairs = dict(plan.tsys_spw) or {int(s): int(s) for s in ms.science_spw_ids}
+        for science, load in pairs.items():
             for a in np.unique(antenna):
                 here = (rows["spw"] == science) & (rows["antenna"] == a)
                 values[here] = mean[(antenna == a) & (spw == load)].mean(axis=0)

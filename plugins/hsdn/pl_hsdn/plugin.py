@@ -27,7 +27,7 @@ _STAGES: tuple[Lazy, ...] = (
     ),
 )
 
-_HEURISTICS: tuple[Lazy, ...] = ()
+_HEURISTICS: tuple[Lazy, ...] = (Lazy("hsd.imaging_rules", "pl_hsdn.heuristics.imaging:imaging_rules"),)
 
 _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:system_temperatures"),

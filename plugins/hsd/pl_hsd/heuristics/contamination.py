@@ -68,8 +68,8 @@ def judge(
     edges: channels at either end without all spectra; atmosphere [channel]: channels of sky lines; both are ignored.
 
     The threshold of 4 σ is the reference pipeline's (2026). It takes σ from all channels, the dip included, and so
-    misses dips wider than a tenth of the band; here σ is 1.4826 × the median absolute deviation, and a dip has at least
-    two neighbouring channels below half of the threshold, so that one wild channel of thousands makes no dip.
+    misses dips wider than a tenth of the band; here σ is 1.4826 × the median absolute deviation, and a dip has more than
+    two neighbouring channels below half of the threshold, so that a wild channel among thousands makes no dip.
     None: the cube has no valid pixel.
     """
     noise, peak = noise_and_peak(cube)
@@ -93,7 +93,7 @@ def judge(
     if not sigma > 0:
         sigma = float(np.std(spectrum[looked_at])) or 1.0
     low = looked_at & (spectrum <= -DEPTH / 2 * sigma)
-    spans = tuple((a, b) for a, b in cubes.spans_of(low) if b > a and spectrum[a : b + 1].min() <= -DEPTH * sigma)
+    spans = tuple((a, b) for a, b in cubes.spans_of(low) if b - a >= 2 and spectrum[a : b + 1].min() <= -DEPTH * sigma)
     depth = max(0.0, -float(spectrum[looked_at].min()) / sigma)
     return Contamination(
         contaminated=bool(spans), depth=depth, noise=sigma, spans=spans, peak_snr=snr, mask=mask, spectrum=spectrum
