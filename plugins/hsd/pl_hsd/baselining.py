@@ -361,7 +361,7 @@ def _summary(
         ms=job.ms, spw=member.spw, field=member.field, antenna=member.antenna, pol=member.correlations[pol],
         spectra=int(tally.fitted[pol]), failed=int(tally.failed[pol]), clipped=int(tally.clipped[pol]),
         functions=dict(sorted(tally.functions[pol].items())), rms_before=before, rms_after=after,
-        flatness=integrated_flatness(means.mean_after(pol), ~outside), file=member.file,
+        flatness=integrated_flatness(means.mean_after(pol), ~outside), file=f"spectra/{Path(member.file).name}",
     )  # fmt: skip
 
 

@@ -168,7 +168,8 @@ def _judge_member(table: Any, before: Any, member: JudgedMember, job: JudgeJob) 
                 by_rule={rule: int((bad[:, pol] & alive).sum()) for rule, bad in rejected.items()},
                 limits={rule: values[pol] for rule, values in limits.items()},
                 before=float(flagged[:, pol].mean()) if member.rows.size else 0.0, additional=additional,
-                total=(float(flagged[:, pol].mean()) if member.rows.size else 0.0) + additional, file=member.file,
+                total=(float(flagged[:, pol].mean()) if member.rows.size else 0.0) + additional,
+                file=f"statistics/{Path(member.file).name}",
             )
         )  # fmt: skip
     _save(member, statistics, rejected, dead)

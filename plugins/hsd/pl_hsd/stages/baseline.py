@@ -256,7 +256,7 @@ def _group_lines(
         members=tuple(dict.fromkeys(m.antenna_name for m in group.members)),
         vis=tuple(dict.fromkeys(m.origin for m in group.members)), edge=outer, lines=outcome.lines,
         image_ranges=ranges.to_image(group.nchan, outer, window.is_reversed).to_text(),
-        detections=outcome.n_detections, searched=job.detect, file=job.file,
+        detections=outcome.n_detections, searched=job.detect, file=f"search/{Path(job.file).name}",
     )  # fmt: skip
 
 

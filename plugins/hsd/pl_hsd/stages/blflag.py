@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pl_hsd.baselineplan import DEVIATION_MASKS, INPUT_TYPES, column_of_spectra, key_of, numbers
 from pl_hsd.groups import Member, ReductionGroup, reduction_groups
-from pl_hsd.heuristics.spectralstats import read_factors
+from pl_hsd.heuristics.spectralstats import UNKNOWN, read_factors
 from pl_hsd.k2jy import k2jy
 from pl_hsd.ranges import MS, SpectralRanges
 from pl_hsd.rowmap import rows_in
@@ -199,12 +199,18 @@ def _member(
         n_chan=group.nchan, rows=rows[index], rows_before=rows_before[index],
         raster_row=np.asarray(table["raster_row"][index], dtype=np.int64), time_s=np.asarray(table["time_s"][index]),
         interval_s=np.asarray(table["interval_s"][index]), exposure_s=np.asarray(table["exposure_s"][index]),
-        tsys_k=np.asarray(table["tsys_k"][index], dtype=np.float64), mask_offsets=own,
+        tsys_k=_tsys(table, index), mask_offsets=own,
         mask_spans=np.asarray(spans, dtype=np.int64)[place] if place.size else np.zeros((0, 2), dtype=np.int64),
         deviation=SpectralRanges.of(masks, MS), bandwidth_hz=_bandwidth(ctx, origin, member),
         jy_per_k=_factors(ctx, member, correlations), factors=_scales(ctx, ms), correlations=correlations,
         file=str(ctx.stage_dir / "statistics" / f"{ms.stem}.{number}.npz"),
     )  # fmt: skip
+
+
+def _tsys(table: RowTable, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """System temperatures; unknown ones before a stage that applies the calibration has learnt them."""
+    values = np.asarray(table["tsys_k"][index], dtype=np.float64)
+    return values if "tsys_k" in table.current else np.full(values.shape, UNKNOWN)
 
 
 def _bandwidth(ctx: StageContext, ms: MeasurementSet, member: Member) -> float:
