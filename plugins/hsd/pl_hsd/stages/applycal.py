@@ -8,23 +8,18 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_hsd import online
+from pl_hsd import aftercal
+from pl_hsd.aftercal import COLUMN
 from pl_hsd.averages import Averages, Window, average
-from pl_hsd.heuristics import rowtsys, xxyy
+from pl_hsd.heuristics import xxyy
 from pl_hsd.rows import RowTable
 from pl_kernel import param
 from pl_kernel.common import skylines
 from pl_kernel.common.applycal import ApplycalResult, ApplyStage, BasicApplycalInputs, Selection
-from pl_kernel.common.calspectra import CalSpectra, read_spectra
-from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet, SetValue
+from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
-
-UNIT = "hsd.unit"
-CALTABLES = "hsd.caltables"
-COLUMN = "CORRECTED_DATA"
-_KINDS = {"tsys": "tsys", "ps": "sky", "otf": "sky", "otfraster": "sky", "amp": "jyperk"}
 
 
 class HsdApplycalInputs(BasicApplycalInputs):
@@ -105,103 +100,28 @@ class HsdApplycal(ApplyStage[HsdApplycalInputs]):
         deviations: list[Deviation] = []
         calibrated: list[Calibrated] = []
         overviews: dict[str, str] = {}
-        tables = dict(ctx.value(CALTABLES, {}))
+        tables: dict[str, dict[str, str]] = {}
         for ms in self.sets(ctx, inputs):
-            units[ms.name], kinds = set_unit(ctx, ms)
-            if len(kinds) > 1:
-                mixed[ms.name] = kinds
-                ctx.log.warning(f"{ms.name}: the targets are in different units ({', '.join(kinds)}); none is written.")
-            tables[ms.name] = applied_tables(ctx, ms)
-            tsys = row_tsys(ctx, ms)
+            learnt = aftercal.learn(ctx, ms)
+            units[ms.name], tables[ms.name], tsys = learnt.unit, learnt.tables, learnt.tsys_k
+            effects += learnt.effects
+            if len(learnt.kinds) > 1:
+                mixed[ms.name] = learnt.kinds
+                told = ", ".join(learnt.kinds)
+                ctx.log.warning(f"{ms.name}: the targets are in different units ({told}); none is written.")
             rows = RowTable.open(ctx, ms)
-            valid = online.refresh_online(ctx, ms)
-            effects += [*valid, *rows.with_columns(ctx, {"tsys_k": tsys})]
             windows = target_windows(ms, rows)
             averages = ctx.map(average, windows, label="average spectra")
             overviews[ms.name] = write_overview(ctx, ms, rows, windows, averages)
             deviations += compare(ctx, ms, averages)
             calibrated += _left(ms, rows, windows, averages, tsys)
             ctx.log.info(f"{ms.name} is calibrated to {units[ms.name] or 'raw units'}.")
-        effects += [
-            SetValue(UNIT, {**ctx.value(UNIT, {}), **units}),
-            SetValue(CALTABLES, tables),
-        ]
+        effects += aftercal.remember(ctx, units, tables)
         fields = {f.name: getattr(base, f.name) for f in attrs.fields(type(base)) if f.name != "effects"}
         return HsdApplycalResult(
             **fields, units=units, mixed_units=mixed, deviations=tuple(deviations), calibrated=tuple(calibrated),
             overviews=overviews, effects=tuple(effects),
         )  # fmt: skip
-
-
-def targets(ms: MeasurementSet) -> list[tuple[int, int, str]]:
-    """(field, science window, set of intents) of the spectra on the source."""
-    science = {int(s) for s in ms.science_spw_ids}
-    return sorted((f, s, i) for f, s, i in ms.observed if "TARGET" in i.split(",") and s in science)
-
-
-def applied_tables(ctx: StageContext, ms: MeasurementSet) -> dict[str, str]:
-    """The tables that calibrate the targets: tsys, sky, jyperk."""
-    found: dict[str, str] = {}
-    for field, spw, label in targets(ms):
-        for antenna in ms.antennas:
-            for cal in ctx.calibration.active.at(ms, antenna.id, spw, field, label):
-                if cal.caltype in _KINDS:
-                    found.setdefault(_KINDS[cal.caltype], cal.gaintable)
-    return found
-
-
-def set_unit(ctx: StageContext, ms: MeasurementSet) -> tuple[str, tuple[str, ...]]:
-    """Write the unit of the corrected spectra to the data columns; return it (empty: raw or mixed), and all units."""
-    kinds = []
-    for field, spw, label in targets(ms):
-        cals = {c.caltype for a in ms.antennas for c in ctx.calibration.active.at(ms, a.id, spw, field, label)}
-        known = {_KINDS[c] for c in cals if c in _KINDS}
-        kinds.append("Jy" if known >= {"tsys", "sky", "jyperk"} else "K" if known >= {"tsys", "sky"} else "raw")
-    units = tuple(sorted(set(kinds)))
-    unit = units[0] if len(units) == 1 and units[0] != "raw" else ""
-    if unit:
-        with ctx.casa.table(ms.path, nomodify=False) as main:
-            for column in {COLUMN, "DATA", "FLOAT_DATA"} & set(main.colnames()):
-                main.putcolkeyword(column, "UNIT", unit)
-    return unit, units
-
-
-def row_tsys(ctx: StageContext, ms: MeasurementSet) -> np.ndarray:
-    """Tsys of every row [row, polarization]; 1 where none was applied (OFF positions), NaN never."""
-    rows = RowTable.open(ctx, ms)
-    found = np.array(rows["tsys_k"], dtype=np.float32)
-    opened: dict[str, dict[int, CalSpectra]] = {}
-    for field, spw, label in targets(ms):
-        window = ms.spw(spw)
-        for antenna in ms.antennas:
-            cal = next(
-                (c for c in ctx.calibration.active.at(ms, antenna.id, spw, field, label) if c.caltype == "tsys"), None
-            )
-            own = rows.select(antenna=antenna.id, spw=spw, field=field, on_source=True)
-            if cal is None or not own.size:
-                continue
-            if cal.gaintable not in opened:
-                opened[cal.gaintable] = read_spectra(ctx.casa, cal.gaintable)
-            source = cal.spwmap[spw] if spw < len(cal.spwmap) else spw
-            if source not in opened[cal.gaintable]:
-                continue
-            values = _measured(opened[cal.gaintable][source], antenna.id, cal.gainfield, (window.min_hz, window.max_hz))
-            tsys = rowtsys.at_times(*values, np.asarray(rows["time_s"])[own])[:, : found.shape[1]]
-            good = np.isfinite(tsys)
-            part = found[own][:, : tsys.shape[1]]
-            found[np.ix_(own, range(tsys.shape[1]))] = np.where(good, tsys, part)
-    return found
-
-
-def _measured(
-    spectra: CalSpectra, antenna: int, gainfield: str, limits: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    own = spectra.rows(antenna=antenna, field=int(gainfield)) if gainfield.isdigit() else spectra.rows(antenna=antenna)
-    part = attrs.evolve(
-        spectra, values=spectra.values[own], flags=spectra.flags[own], antenna=spectra.antenna[own],
-        field=spectra.field[own], scan=spectra.scan[own], time_s=spectra.time_s[own],
-    )  # fmt: skip
-    return part.time_s, rowtsys.mean_tsys(part, *limits)
 
 
 def target_windows(ms: MeasurementSet, rows: RowTable) -> list[Window]:
@@ -263,7 +183,6 @@ class Judge:
     def __init__(self, ctx: StageContext, ms: MeasurementSet, spw: int) -> None:
         self._ctx, self._ms, self._window = ctx, ms, ms.spw(spw)
         self._air: np.ndarray | None = None
-        self._receivers: dict[int, CalSpectra] | None = None
 
     def __call__(self, antenna: int, field: int, scan: int, pair: np.ndarray) -> Deviation:
         verdict = xxyy.judge(pair[0], pair[1])
