@@ -69,6 +69,9 @@ def find_odd_maps(ms: MeasurementSet, rows: RowTable) -> tuple[OddMapRecord, ...
     found = []
     for antenna, field, spws in _setups(ms, rows):
         own = rows.select(antenna=antenna, spw=spws[0], field=field, on_source=True)
+        own = own[np.asarray(rows["pointing_ok"])[own]]  # the others stand in the middle of the map
+        if not own.size:
+            continue
         groups = _maps(rows, own)
         valid = rows["online_valid"][own].any(axis=1)
         for odd in odd_maps(groups.row, groups.map, valid):

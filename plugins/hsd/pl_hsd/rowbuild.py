@@ -296,8 +296,12 @@ def _rows_and_maps(
 ) -> Grouping:  # fmt: skip
     ra, dec = table["ofs_ra_deg"][own], table["ofs_dec_deg"][own]
     if method == "direction":
+        known = np.flatnonzero(table["pointing_ok"][own])
         try:
-            return group_by_direction(ra, dec)
+            found = group_by_direction(ra[known], dec[known])
+            # A spectrum without a direction belongs to the row of the one before it.
+            before = np.maximum(np.searchsorted(known, np.arange(own.size), side="right") - 1, 0)
+            return Grouping(found.row[before], found.map[before], known[found.small], known[found.large])
         except RasterFailure as failure:
             antenna, spw, field = member
             name, source = ms.antenna(antenna).name, ms.field(field).name
