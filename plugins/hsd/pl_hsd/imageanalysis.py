@@ -10,10 +10,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pl_hsd import spectra
+from pl_hsd import imagenoise
 from pl_hsd.groups import Member
 from pl_hsd.heuristics import contamination, cubes, missedlines, sensitivity
-from pl_hsd.heuristics.sensitivity import PolarizationData, RasterExtent
+from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.imageplan import MapPlan
 from pl_hsd.mapmaking import Cube, forget, read_cube
 from pl_hsd.ranges import IMAGE, SpectralRanges
@@ -32,11 +32,13 @@ Spans = tuple[tuple[int, int], ...]
 class MapNumbers:
     """What was measured in one cube. Channels are those of the image, both ends included; angles in degrees, arcsec.
 
+    `is_raster`: whether the source was mapped, and not looked at in a few points: else there is no theoretical rms;
     `flux`: integral over the map and the line channels, in Jy km/s (per beam of the telescope) or K km/s arcsec²;
     `extra_edges`: channels at either end without all spectra; `theory_missing`: why there is no theoretical rms.
     """
 
     unit: str
+    is_raster: bool
     beam: tuple[float, float, float]
     cell_arcsec: float
     size: tuple[int, int]
@@ -75,24 +77,16 @@ class Emission:
 class Judgement:
     """What is judged in combined images.
 
+    `contamination_depth` is None where it cannot be judged: no pixel, or no map with empty parts.
     `masked_fraction`: of voxels where spectra were taken, but for the edges; None where nothing was observed.
     """
 
     masked_fraction: float | None
     contaminated: bool
-    contamination_depth: float
+    contamination_depth: float | None
     contamination_velocity_km_s: tuple[tuple[float, float], ...]
     at_peak: Emission | None
     extended: Emission | None
-
-
-@attrs.frozen(kw_only=True)
-class RasterProblem:
-    """A raster that could not be analysed: `kind` is gap (no rows or maps are known) or incomplete."""
-
-    ms: str
-    antenna: str
-    kind: str
 
 
 @attrs.frozen(kw_only=True)
@@ -146,12 +140,15 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     edges = cubes.extra_edges(counts)
     inner = cubes.inside(count, edges)
     free = inner & ~lines.mask(count) & ~wild
-    extents, problems = _extents(plan, subject.members)
+    extents, problems = imagenoise.raster_extents(plan, subject.members)
+    rasters = [extent for found in extents.values() for extent in found]
     region = sensitivity.inner_region(
-        values.shape[1:], list(extents.values()), cube.cell_arcsec, cube.beam[0], (cube.x0, cube.y0)
+        values.shape[1:], rasters, cube.cell_arcsec, cube.beam[0], (cube.x0, cube.y0)
     )
+    if not plan.is_raster:  # around the points
+        region = cube.weight >= 0.5 * cube.weight.max(initial=0.0)
     observed = sensitivity.observed_rms(values, region, free)
-    theory, missing = _theory(plan, subject.members, extents, cube)
+    theory, missing = imagenoise.theoretical_noise(plan, subject.members, extents, cube)
     velocity = cube.velocity_km_s
     wanted = lines.mask(count) if lines else inner
     clip = _clip(5 * (observed or theory or 0.0), cube.weight)
@@ -165,8 +162,8 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     judgement = None
     spectra_used = 0
     if combined:
-        near, spectra_used = _baselines(ctx, subject, cube, arrays)
-        judgement = _judge(cube, near, lines.mask(count), inner, air, edges, arrays)
+        near, spectra_used = imagenoise.baseline_noise(ctx, plan, subject.members, cube, arrays)
+        judgement = _judge(cube, plan.is_raster, near, lines.mask(count), inner, air, edges, arrays)
         for k, (low, high) in enumerate(_shown(lines.spans, count)):
             bins = cubes.channel_bins(low, high, PANELS)
             arrays[f"line{k}_bins"] = np.array(bins)
@@ -207,7 +204,7 @@ def _numbers(
     if cube.unit.lower().startswith("jy"):
         total /= math.pi / (4 * math.log(2)) * plan.geometry.beam_arcsec**2
     return MapNumbers(
-        unit=cube.unit, beam=cube.beam, cell_arcsec=cube.cell_arcsec,
+        unit=cube.unit, is_raster=plan.is_raster, beam=cube.beam, cell_arcsec=cube.cell_arcsec,
         size=(int(cube.values.shape[2]), int(cube.values.shape[1])), channels=int(cube.values.shape[0]),
         frequency_hz=(float(cube.frequency_hz[0]), float(cube.frequency_hz[-1])),
         velocity_km_s=(float(velocity[0]), float(velocity[-1])), frame=cube.frame, restfreq_hz=cube.restfreq_hz,
@@ -230,150 +227,16 @@ def _sky(cube: Cube, column: int, row: int) -> tuple[float, float]:
     return math.degrees(ra) % 360.0, math.degrees(dec)
 
 
-def _extents(
-    plan: MapPlan, members: tuple[Member, ...]
-) -> tuple[dict[Member, RasterExtent], list[RasterProblem]]:
-    """Rasters of the members that have one, and those that cannot be analysed."""
-    found, problems = {}, []
-    for member in members:
-        rows, table = plan.rows_of(member), plan.tables[member.origin]
-        rows = rows[np.asarray(table["online_valid"][rows]).any(axis=1)]
-        ra, dec = plan.positions(member, rows)
-        row_id, map_id = (np.asarray(table[c][rows]) for c in ("raster_row", "raster_map"))
-        if not ((row_id >= 0) & (map_id >= 0)).any():
-            problems.append(RasterProblem(ms=member.origin, antenna=member.antenna_name, kind="gap"))
-            continue
-        extent = sensitivity.raster_extent(ra, dec, table["interval_s"][rows], row_id, map_id)
-        if extent is None:
-            problems.append(RasterProblem(ms=member.origin, antenna=member.antenna_name, kind="incomplete"))
-        else:
-            found[member] = extent
-    return found, problems
-
-
-def _theory(
-    plan: MapPlan, members: tuple[Member, ...], extents: dict[Member, RasterExtent], cube: Cube
-) -> tuple[float | None, str]:
-    """The theoretical rms, and why it is missing."""
-    parts, missing = [], set()
-    jansky = cube.unit.lower().startswith("jy")
-    for member in members:
-        if member not in extents:
-            missing.add("the raster of an antenna could not be analysed")
-            continue
-        if member not in plan.off_s:
-            missing.add("no sky caltable tells how long the OFFs were")
-            continue
-        rows, table = plan.rows_of(member), plan.tables[member.origin]
-        exposure = np.asarray(table["exposure_s"][rows], float)
-        if exposure.size and exposure.max() < sensitivity.SHORTEST_INTEGRATION_S:
-            missing.add("integrations are too short")
-            continue
-        valid = np.asarray(table["row_valid"][rows])
-        for pol, name in enumerate(plan.correlations):
-            factor = plan.factors.get((member, name)) if jansky else 1.0
-            if factor is None:
-                missing.add("Jy/K factors are missing")
-                continue
-            good = valid[:, pol]
-            if not good.any():
-                continue
-            parts.append(
-                PolarizationData(
-                    on_s=float(exposure[good].sum()), off_s=plan.off_s[member], factor=factor,
-                    tsys_k=float(np.mean(table["tsys_k"][rows][good, pol])), bandwidth_hz=plan.bandwidth_hz,
-                    extent=extents[member],
-                )
-            )  # fmt: skip
-    rules = plan.rules
-    value = sensitivity.theoretical_rms(parts, cube.cell_arcsec, rules.kernel_1d, rules.kernel_2d)
-    return value, "" if value is not None else "; ".join(sorted(missing)) or "no valid spectrum"
-
-
-def _baselines(ctx: ItemContext, subject: Subject, cube: Cube, arrays: dict[str, Any]) -> tuple[Any, int]:
-    """Rms of the baselines and number of spectra over the map; return the pixels where spectra were taken.
-
-    Spectra that a later stage flagged were taken, too: a hole that flags tear into an image must show. Those that the
-    telescope, or the import of its flags, declared bad were not.
-    """
-    plan = subject.plan
-    x, y, rms, taken = [], [], [], []
-    for member in subject.members:
-        rows, table = plan.rows_of(member), plan.tables[member.origin]
-        there = plan.derived[member.ms][rows]
-        rows, there = rows[there >= 0], there[there >= 0]
-        if not rows.size:
-            continue
-        px, py = plan.geometry.pixels(*plan.positions(member, rows))
-        x.append(px)
-        y.append(py)
-        rms.append(row_noise(ctx, plan, member, rows, there))
-        taken.append(np.asarray(table["online_valid"][rows]).any(axis=1))
-    shape = cube.values.shape[1:]
-    px, py, noise = (np.concatenate(v) if v else np.zeros(0) for v in (x, y, rms))
-    found = sensitivity.noise_map(px, py, noise, shape, cube.cell_arcsec, plan.geometry.beam_arcsec)
-    arrays["noise_map"], arrays["number_map"] = found.rms, found.number
-    good = np.isfinite(noise)
-    seen = np.concatenate(taken) & good.any() if taken else np.zeros(0, bool)
-    near = sensitivity.covered_pixels(px[seen], py[seen], shape)
-    arrays["covered"] = near
-    return near, int(good.sum())
-
-
-def row_noise(
-    ctx: ItemContext, plan: MapPlan, member: Member, rows: NDArray[np.int64], there: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Rms of each spectrum [row] over its channels without line, mean of the polarizations; NaN where all is flagged.
-
-    rows: indices in the table of rows; there: row numbers in the imaged measurement set.
-    """
-    table = plan.tables[member.origin]
-    offsets, spans = table.ragged("line_mask")
-    nchan = plan.group.nchan
-    common = plan.lines.union(plan.deviation[member]).mask(nchan)
-    common[: plan.edge[0]] = True
-    common[nchan - plan.edge[1] :] = True
-    found = np.full(rows.size, np.nan)
-    for block in spectra.blocks(ctx.casa, plan.paths[member.ms], plan.columns[member.ms], there):
-        here = rows[block.positions]
-        hidden = common | _masks(offsets, spans, here, nchan)
-        good = ~block.flags & ~hidden[:, None, :]
-        number = good.sum(axis=2)
-        data = np.where(good, block.data, 0.0).astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variance = (data**2).sum(axis=2) / number - (data.sum(axis=2) / number) ** 2
-            variance = np.where((number > 1) & np.asarray(table["row_valid"][here])[:, : number.shape[1]],
-                                np.maximum(variance, 0.0), np.nan)  # fmt: skip
-            valid = np.isfinite(variance)
-            mean = np.where(valid, variance, 0.0).sum(axis=1) / valid.sum(axis=1)
-        found[block.positions] = np.sqrt(mean)
-    return found
-
-
-def _masks(
-    offsets: NDArray[np.int64], spans: NDArray[np.int32], rows: NDArray[np.int64], nchan: int
-) -> NDArray[np.bool_]:
-    """[row, channel]: True within the line ranges of a row."""
-    steps = np.zeros((rows.size, nchan + 1), np.int32)
-    counts = offsets[rows + 1] - offsets[rows]
-    which = np.repeat(np.arange(rows.size), counts)
-    if which.size:
-        index = np.concatenate([np.arange(offsets[r], offsets[r + 1]) for r in rows[counts > 0]])
-        np.add.at(steps, (which, np.clip(spans[index, 0], 0, nchan)), 1)
-        np.add.at(steps, (which, np.clip(spans[index, 1] + 1, 0, nchan)), -1)
-    return np.asarray(np.cumsum(steps, axis=1)[:, :nchan] > 0)
-
-
 def _judge(
-    cube: Cube, near: NDArray[np.bool_], lines: NDArray[np.bool_], inner: NDArray[np.bool_], air: NDArray[np.bool_],
-    edges: tuple[int, int], arrays: dict[str, Any],
+    cube: Cube, mapped: bool, near: NDArray[np.bool_], lines: NDArray[np.bool_], inner: NDArray[np.bool_],
+    air: NDArray[np.bool_], edges: tuple[int, int], arrays: dict[str, Any],
 ) -> Judgement:  # fmt: skip
     values, velocity = cube.values, cube.velocity_km_s
     masked = None
     if near.any() and inner.any():
         bad = sum(int((~np.isfinite(block[inner[part]][:, near])).sum()) for part, block in cubes.blocks(values, inner))
         masked = bad / (int(inner.sum()) * int(near.sum()))
-    dirt = contamination.judge(values, edges, air)
+    dirt = contamination.judge(values, edges, air) if mapped else None
     if dirt is not None:
         arrays["dirt_snr"], arrays["dirt_mask"], arrays["dirt_spectrum"] = dirt.peak_snr, dirt.mask, dirt.spectrum
         arrays["dirt_noise"] = np.array(dirt.noise)
@@ -384,7 +247,7 @@ def _judge(
             arrays[f"missed_{name}_where"], arrays[f"missed_{name}_spectrum"] = look.where, look.spectrum
     return Judgement(
         masked_fraction=masked, contaminated=bool(dirt and dirt.contaminated),
-        contamination_depth=dirt.depth if dirt else 0.0,
+        contamination_depth=dirt.depth if dirt else None,
         contamination_velocity_km_s=_velocities(dirt.spans if dirt else (), velocity),
         at_peak=_emission(missed.peak, velocity), extended=_emission(missed.extended, velocity),
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import attrs
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pl_hsd.geometry import beam_arcsec
 from pl_hsd.groups import Member, ReductionGroup, reduction_groups
 from pl_hsd.heuristics.mapgeometry import ChannelAxis, ImagingRules, MapGeometry, channel_axis, map_geometry
+from pl_hsd.k2jy import k2jy
 from pl_hsd.mapmaking import GridJob, Selection
 from pl_hsd.ranges import MS, SpectralRanges
 from pl_hsd.rowmap import rows_in
@@ -56,6 +56,7 @@ class MapPlan:
     restfreq_hz: float | None
     correlations: tuple[str, ...]
     moving: bool
+    is_raster: bool
     unit: str
     rules: ImagingRules
     lines: SpectralRanges
@@ -118,7 +119,8 @@ def plan_maps(
         PlError: no spectrum fits the selection.
     """
     derived: dict[str, NDArray[np.int64]] = {}
-    groups = [g for g in reduction_groups(ctx, types=TYPES, vis=vis) if _wanted(g, field, spw)]
+    groups = [_of_sets(g, vis) for g in reduction_groups(ctx, types=TYPES) if _wanted(g, field, spw)]
+    groups = [g for g in groups if g.members]
     if not groups:
         chosen = ", ".join(f"{name} '{value}'" for name, value in (("field", field), ("spw", spw)) if value)
         raise PlError(f"There is nothing to image{' for ' + chosen if chosen else ''}: no single-dish spectra fit.")
@@ -130,6 +132,12 @@ def plan_maps(
             except PlError as error:
                 problems.append(f"{group.field_name}, spw {group.spw}: {error.sentence}")
     return plans, problems
+
+
+def _of_sets(group: ReductionGroup, vis: Iterable[str] | None) -> ReductionGroup:
+    """The group with the members of these measurement sets (or of what was made from them) alone, and its own id."""
+    names = set(vis or ())
+    return attrs.evolve(group, members=tuple(m for m in group.members if not names or {m.ms, m.origin} & names))
 
 
 def _wanted(group: ReductionGroup, field: str, spw: str) -> bool:
@@ -162,6 +170,7 @@ def _plan(
             table = tables[next(m.origin for m in members if m.ms == name)]
             derived[name] = rows_in(ctx, ms, np.asarray(table["row"]))
     moving = first.origin_field in strategy(ctx, origin).ephemeris_fields
+    patterns = {strategy(ctx, m.origin).pattern_of(m.antenna, int(m.origin_spw), m.origin_field) for m in members}
     low, high = (int(v) for v in ctx.value("hsd.edge", (0, 0)))
     selected = [
         (m, tables[m.origin].select(antenna=m.antenna, spw=int(m.origin_spw), field=m.origin_field, on_source=True))
@@ -186,7 +195,7 @@ def _plan(
         geometry=geometry, axis=channel_axis(window.n_channels, (low, high), window.is_reversed), edge=(low, high),
         is_reversed=window.is_reversed, frame=tables[first.origin].header.frame,
         restfreq_hz=_rest_frequency(restfreq, group, origin, first, window), correlations=correlations, moving=moving,
-        unit=_unit(ctx, members), rules=rules, lines=_lines(ctx, group),
+        is_raster="RASTER" in patterns, unit=_unit(ctx, members), rules=rules, lines=_lines(ctx, group),
         deviation={m: _deviation(ctx, m) for m in members}, atmosphere=SpectralRanges(),
         bandwidth_hz=_effective_bandwidth(ctx, origin, window), channel_width_hz=window.channel_width_hz,
         off_s=_off_times(ctx, members), factors=_factors(ctx, members, correlations),
@@ -293,13 +302,11 @@ def _factors(
     ctx: StageContext, members: Iterable[Member], correlations: tuple[str, ...]
 ) -> dict[tuple[Member, str], float]:
     """Jy/K by member and polarization, of those that are known."""
-    given: dict[str, list[list[Any]]] = ctx.value("hsd.k2jy", {})
     found = {}
     for m in members:
-        for spw, antenna, pol, factor in given.get(m.origin, []):
-            if int(spw) == int(m.origin_spw) and antenna == m.antenna_name:
-                for name in correlations if pol in ("I", "") else (pol,):
-                    found[m, str(name)] = float(factor)
+        for (spw, antenna, pol), factor in k2jy(ctx, m.origin).items():
+            if spw == int(m.origin_spw) and antenna == m.antenna_name:
+                found.update({(m, name): factor for name in (correlations if pol in ("I", "") else (pol,))})
     return found
 
 

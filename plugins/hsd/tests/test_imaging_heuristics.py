@@ -144,8 +144,7 @@ def raster(rows: int, samples: int, width: float, height: float, angle_deg: floa
 @pytest.mark.parametrize(("angle", "ra0"), [(0.0, 150.0), (30.0, 0.0), (120.0, 359.999)])
 def test_the_extent_of_a_raster_is_measured_at_any_angle_and_right_ascension(angle: float, ra0: float) -> None:
     ra, dec, row, map_ = raster(9, 21, 200.0, 160.0, angle, ra0, -23.0)
-    found = sensitivity.raster_extent(ra, dec, np.full(ra.size, 0.5), row, map_)
-    assert found is not None
+    (found,) = sensitivity.raster_extents(ra, dec, np.full(ra.size, 0.5), row, map_)
     assert found.width == pytest.approx(200.0, rel=1e-3)
     assert found.height == pytest.approx(160.0, rel=1e-3)
     assert found.separation == pytest.approx(20.0, rel=1e-3)
@@ -156,12 +155,28 @@ def test_the_extent_of_a_raster_is_measured_at_any_angle_and_right_ascension(ang
 def test_short_rows_do_not_count_and_a_single_row_is_no_raster() -> None:
     ra, dec, row, map_ = raster(9, 21, 200.0, 160.0, 0.0, 150.0, -23.0)
     keep = ~((row == 3) & (np.arange(ra.size) % 21 > 5))
-    found = sensitivity.raster_extent(ra[keep], dec[keep], np.full(keep.sum(), 0.5), row[keep], map_[keep])
-    assert found is not None and found.n_rows == 17 and found.width == pytest.approx(200.0, rel=1e-3)
+    (found,) = sensitivity.raster_extents(ra[keep], dec[keep], np.full(keep.sum(), 0.5), row[keep], map_[keep])
+    assert found.n_rows == 17 and found.width == pytest.approx(200.0, rel=1e-3)
     one = row == 0
-    assert sensitivity.raster_extent(ra[one], dec[one], np.full(one.sum(), 0.5), row[one], map_[one]) is None
+    assert sensitivity.raster_extents(ra[one], dec[one], np.full(one.sum(), 0.5), row[one], map_[one]) == ()
     none = np.full(ra.size, -1)
-    assert sensitivity.raster_extent(ra, dec, np.full(ra.size, 0.5), none, none) is None
+    assert sensitivity.raster_extents(ra, dec, np.full(ra.size, 0.5), none, none) == ()
+
+
+def test_a_basket_weave_has_an_extent_per_direction_and_one_box() -> None:
+    """A field of 200 by 100 arcsec: rows of 200 swept east, then rows of 100 swept north."""
+    ra1, dec1, row1, _ = (v[:189] for v in raster(9, 21, 200.0, 100.0, 0.0, 0.0, 10.0))
+    ra2, dec2, row2, _ = (v[:189] for v in raster(9, 21, 100.0, 200.0, 90.0, 0.0, 10.0))
+    both = [np.concatenate(v) for v in ((ra1, ra2), (dec1, dec2), (row1, row2 + 9))]
+    extents = sensitivity.raster_extents(
+        both[0], both[1], np.full(378, 0.5), both[2], np.repeat([0, 1], 189)
+    )  # fmt: skip
+    assert [(round(e.width), round(e.height), round(e.angle_deg), e.share) for e in extents] == [
+        (200, 100, 0, 0.5), (100, 200, 90, 0.5),
+    ]  # fmt: skip
+    box = sensitivity.inner_region((201, 301), extents, 1.0, 20.0, (150, 100))
+    assert np.flatnonzero(box.any(axis=0))[[0, -1]] == pytest.approx([60, 240], abs=1)
+    assert np.flatnonzero(box.any(axis=1))[[0, -1]] == pytest.approx([60, 140], abs=1)
 
 
 def extent(width: float = 100.0, height: float = 50.0, row_s: float = 10.0) -> RasterExtent:

@@ -68,8 +68,8 @@ def judge(
     edges: channels at either end without all spectra; atmosphere [channel]: channels of sky lines; both are ignored.
 
     The threshold of 4 σ is the reference pipeline's (2026). It takes σ from all channels, the dip included, and so
-    misses dips wider than a tenth of the band; here σ is 1.4826 × the median absolute deviation, and a dip has more than
-    two neighbouring channels below half of the threshold, so that a wild channel among thousands makes no dip.
+    misses dips wider than a tenth of the band; here σ is 1.4826 × the median absolute deviation, and a dip has more
+    than two neighbouring channels below half of the threshold, so that a wild channel among thousands makes no dip.
     None: the cube has no valid pixel.
     """
     noise, peak = noise_and_peak(cube)

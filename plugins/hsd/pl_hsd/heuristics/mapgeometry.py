@@ -70,7 +70,7 @@ def map_geometry(ra_deg: ArrayLike, dec_deg: ArrayLike, beam: float, rules: Imag
     """The map that holds all positions of spectra [n], for a beam in arcsec.
 
     The size is int(width / cell) + 1, made even by one or two more pixels, plus the margin made even (reference
-    pipeline, 2026).
+    pipeline, 2026); at least as many as the gridding function needs around a single point.
 
     Raises:
         PlError: no position is finite, or the map would be larger than 8192 pixels (a wild position was not flagged).
@@ -84,7 +84,8 @@ def map_geometry(ra_deg: ArrayLike, dec_deg: ArrayLike, beam: float, rules: Imag
     cell = beam / rules.cells_per_beam
     width = float(np.ptp(ra)) * 3600 * math.cos(math.radians(centre[1]))
     height = float(np.ptp(dec)) * 3600
-    n_x, n_y = (_even(int(side / cell) + 1) + rules.margin for side in (width, height))
+    least = 2 * (rules.convsupport + 2)
+    n_x, n_y = (max(_even(int(side / cell) + 1) + rules.margin, least) for side in (width, height))
     if max(n_x, n_y) > 8192:
         raise PlError(
             f"The positions extend over {width / 60:.0f} × {height / 60:.0f} arcmin, {n_x} × {n_y} pixels; "

@@ -19,10 +19,11 @@ SHORTEST_INTEGRATION_S = 9.9e-4
 
 @attrs.frozen(kw_only=True)
 class RasterExtent:
-    """How a raster lies on the sky. Lengths in arcsec; angle_deg: of the sweep, from east towards north, in [0, 180).
+    """How the maps of one scan direction lie on the sky. Lengths in arcsec.
 
     width: length of a row, height: between the first and the last row of a map, separation: of neighbouring rows;
-    row_s: duration of a row of full length; n_rows: such rows.
+    angle_deg: of the sweep, from east towards north, in [0, 180); row_s: duration of a row of full length; n_rows: such
+    rows; share: of all spectra that these maps have.
     """
 
     width: float
@@ -31,49 +32,78 @@ class RasterExtent:
     angle_deg: float
     row_s: float
     n_rows: int
+    share: float = 1.0
 
 
-def raster_extent(
+def raster_extents(
     ra_deg: ArrayLike, dec_deg: ArrayLike, interval_s: ArrayLike, row: ArrayLike, map_: ArrayLike
-) -> RasterExtent | None:
-    """Measure a raster from the spectra [n] of one antenna, window and field.
+) -> tuple[RasterExtent, ...]:
+    """Measure a raster from the spectra [n] of one antenna, window and field: one answer per scan direction.
 
-    row, map_: numbers of raster rows and maps (-1: in none). Rows count that have at least the most frequent number
-    of spectra of all rows; their width is the mean length, their separation the median distance of successive
-    centres, the height of the map the largest distance between first and last row of a map.
-    None: no map has two such rows.
+    row, map_: numbers of raster rows and maps (-1: in none). Maps whose rows run within 45 degrees of those of the
+    first map are of its direction, others (of a basket weave) of a second. Rows count that have at least the most
+    frequent number of spectra of all rows of their direction; their width is the mean length, their separation the
+    median distance of successive centres, the height the largest distance between first and last row of a map.
+    Empty: no map has two such rows.
     """
     row_id, map_id = np.asarray(row, int), np.asarray(map_, int)
-    member = (row_id >= 0) & (map_id >= 0)
-    if not member.any():
-        return None
     ra, dec = unwrapped(ra_deg), np.asarray(dec_deg, float)
-    x = (ra - np.nanmean(ra[member])) * math.cos(math.radians(float(np.nanmean(dec[member])))) * 3600
-    y = (dec - np.nanmean(dec[member])) * 3600
-    member &= np.isfinite(x) & np.isfinite(y)
-    labels, counts = np.unique(row_id[member], return_counts=True)
+    member = (row_id >= 0) & (map_id >= 0) & np.isfinite(ra) & np.isfinite(dec)
+    if not member.any():
+        return ()
+    x = (ra - ra[member].mean()) * math.cos(math.radians(float(dec[member].mean()))) * 3600
+    y = (dec - dec[member].mean()) * 3600
+    numbers, rows = np.unique(row_id[member]), []
+    for number in numbers:
+        spectra = np.flatnonzero(member & (row_id == number))
+        if spectra.size > 1:
+            rows.append(spectra)
+    if not rows:
+        return ()
+    ends = np.array([(x[r[-1]] - x[r[0]], y[r[-1]] - y[r[0]]) for r in rows])
+    of_map = np.array([map_id[r[0]] for r in rows])
+    angles = {int(m): _mean_angle(ends[of_map == m]) for m in np.unique(of_map)}
+    first = angles[int(of_map[0])]
+    turned = np.array([abs((angles[int(m)] - first + 90.0) % 180.0 - 90.0) > 45.0 for m in of_map])
+    found = []
+    total = sum(r.size for r in rows)
+    for direction in (False, True):
+        chosen = [k for k in range(len(rows)) if turned[k] == direction]
+        if not chosen:
+            continue
+        measured = _extent([rows[k] for k in chosen], ends[chosen], of_map[chosen], x, y, np.asarray(interval_s, float))
+        if measured is not None:
+            found.append(attrs.evolve(measured, share=sum(rows[k].size for k in chosen) / total))
+    return tuple(found)
+
+
+def _mean_angle(ends: FloatArray) -> float:
+    """Direction of sweeps in degrees; doubled angles make those back and those forth agree."""
+    doubled = np.sum([(2 * a * b, a * a - b * b) for a, b in ends], axis=0)
+    return math.degrees(0.5 * math.atan2(*doubled)) % 180.0
+
+
+def _extent(
+    rows: list[NDArray[np.int64]], ends: FloatArray, of_map: NDArray[np.int64], x: FloatArray, y: FloatArray,
+    interval_s: FloatArray,
+) -> RasterExtent | None:  # fmt: skip
+    counts = np.array([r.size for r in rows])
     sizes, votes = np.unique(counts, return_counts=True)
     typical = int(sizes[votes == votes.max()].max())  # of equally frequent lengths the larger
-    full = labels[counts >= typical]
-    duration = np.asarray(interval_s, float)
-    rows = [np.flatnonzero(member & (row_id == label)) for label in full]
-    ends = np.array([(x[r[-1]] - x[r[0]], y[r[-1]] - y[r[0]]) for r in rows])
-    centres = np.array([(x[r].mean(), y[r].mean()) for r in rows])
-    maps = np.array([map_id[r[0]] for r in rows])
+    full = np.flatnonzero(counts >= typical)
+    centres = np.array([(x[rows[k]].mean(), y[rows[k]].mean()) for k in full])
     heights, steps = [], []
-    for number in np.unique(maps):
-        here = centres[maps == number]
+    for number in np.unique(of_map[full]):
+        here = centres[of_map[full] == number]
         if len(here) > 1:
             heights.append(float(np.hypot(*(here[-1] - here[0]))))
             steps += list(np.hypot(*np.diff(here, axis=0).T))
-    if not heights or max(heights) <= 0 or typical < 2:
+    if not heights or max(heights) <= 0:
         return None
-    # The doubled angle makes rows swept back and forth agree.
-    angle = 0.5 * math.atan2(*np.sum([(2 * a * b, a * a - b * b) for a, b in ends], axis=0))
     return RasterExtent(
-        width=float(np.hypot(*ends.T).mean()), height=max(heights), separation=float(np.median(steps)),
-        angle_deg=math.degrees(angle) % 180.0, row_s=float(np.mean([duration[r].sum() for r in rows])),
-        n_rows=len(rows),
+        width=float(np.hypot(*ends[full].T).mean()), height=max(heights), separation=float(np.median(steps)),
+        angle_deg=_mean_angle(ends[full]), row_s=float(np.mean([interval_s[rows[k]].sum() for k in full])),
+        n_rows=len(full),
     )  # fmt: skip
 
 
@@ -121,15 +151,19 @@ def inner_region(
     shape: tuple[int, int], extents: Sequence[RasterExtent], cell_arcsec: float, beam_arcsec: float,
     centre: tuple[float, float],
 ) -> NDArray[np.bool_]:
-    """Pixels [y, x] inside a box of the rasters' median size less a beam, turned by their median angle, around `centre`
-    (column, row). Empty when the raster is smaller than a beam."""  # fmt: skip
+    """Pixels [y, x] inside a box of the rasters' median size less a beam, turned by the angle of the first, around
+    `centre` (column, row).
+
+    Rasters that sweep across the first lend their height to its width. Empty when the raster is smaller than a beam.
+    """  # fmt: skip
     if not extents:
         return np.zeros(shape, bool)
-    width = float(np.median([e.width for e in extents])) - beam_arcsec
-    height = float(np.median([e.height for e in extents])) - beam_arcsec
-    doubled = [complex(math.cos(math.radians(2 * e.angle_deg)), math.sin(math.radians(2 * e.angle_deg)))
-               for e in extents]  # fmt: skip
-    angle = 0.5 * math.atan2(sum(d.imag for d in doubled), sum(d.real for d in doubled))
+    first = extents[0].angle_deg
+    across_first = [abs((e.angle_deg - first + 90.0) % 180.0 - 90.0) > 45.0 for e in extents]
+    sides = [(e.height, e.width) if turned else (e.width, e.height)
+             for e, turned in zip(extents, across_first, strict=True)]  # fmt: skip
+    width, height = (float(v) - beam_arcsec for v in np.median(sides, axis=0))
+    angle = math.radians(first)
     y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
     east, north = -(x - centre[0]) * cell_arcsec, (y - centre[1]) * cell_arcsec
     along = east * math.cos(angle) + north * math.sin(angle)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pl_hsd.imageanalysis import Emission, RasterProblem
+from pl_hsd.imageanalysis import Emission
+from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.stages.imaging import ImagingResult, SdImage
 from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
@@ -97,12 +98,17 @@ def contamination(result: ImagingResult) -> list[QAScore]:
                 f"{image.label}: the emptiest part of the map has a dip of {j.contamination_depth:.1f} σ at {speeds} "
                 "km/s: there is probably line emission at the OFF position."
             )
+        elif j.contamination_depth is None:
+            short = "Contamination not judged"
+            long = f"{image.label}: without a map there is no empty part where emission at the OFF position would show."
         else:
             short, long = "No contamination", f"{image.label}: no sign of line emission at the OFF position."
+        known = 0.65 if j.contaminated else 1.0
         scores.append(
             QAScore(
                 metric="SingleDishImageContamination", value=j.contamination_depth,
-                score=0.65 if j.contaminated else 1.0, short=short, long=long, unit="sigma", applies_to=_where(image),
+                score=None if j.contamination_depth is None else known, short=short, long=long, unit="sigma",
+                applies_to=_where(image),
             )
         )  # fmt: skip
     return scores
@@ -113,7 +119,7 @@ def sensitivity_ratio(result: ImagingResult) -> list[QAScore]:
     """Observed over theoretical rms: within 0.9 and 1.6 1, else 0.5.
 
     The reference replaces all scores of an image by an error where there is no theoretical rms; here the ratio alone
-    is unknown, and scores 0.5.
+    is unknown, and scores 0.5; nothing can be said of sources that were not mapped.
     """
     scores = []
     for image in _combined(result):
@@ -122,7 +128,7 @@ def sensitivity_ratio(result: ImagingResult) -> list[QAScore]:
             continue
         if n.observed_rms is None or n.theoretical_rms is None:
             reason = n.theory_missing if n.theoretical_rms is None else "no line-free pixel inside the raster"
-            ratio, score, short = None, 0.5, "Sensitivity unknown"
+            ratio, score, short = None, 0.5 if n.is_raster else None, "Sensitivity unknown"
             long = f"{image.label}: observed and theoretical noise cannot be compared: {reason}."
         else:
             ratio = n.observed_rms / n.theoretical_rms

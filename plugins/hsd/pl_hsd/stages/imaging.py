@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from pl_hsd import mapmaking
-from pl_hsd.imageanalysis import Analysis, Judgement, MapNumbers, RasterProblem, Subject, analyse
+from pl_hsd.imageanalysis import Analysis, Judgement, MapNumbers, Subject, analyse
+from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.imageplan import MapPlan, plan_maps
 from pl_hsd.mapmaking import GridJob
 from pl_kernel import Inputs, PlError, Result, Stage, param

@@ -48,7 +48,8 @@ def imaging_page(page: Any, ctx: Any, result: ImagingResult) -> None:
     )  # fmt: skip
     for image in measured:
         if image.numbers and image.numbers.theory_missing and image.combined:
-            page.note(f"{image.label}: no theoretical noise: {image.numbers.theory_missing}.", "warning")
+            level = "warning" if image.numbers.is_raster else "info"
+            page.note(f"{image.label}: no theoretical noise: {image.numbers.theory_missing}.", level)
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
     for problem in result.raster_problems:
