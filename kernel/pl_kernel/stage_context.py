@@ -23,6 +23,7 @@ from .casa.adapter import remove
 from .compute import serve
 from .compute.pool import Pool
 from .context import Context
+from .effects import Effect, fold
 from .errors import InputError, PlError, UnknownName, WorkerDied
 from .journal import busy
 from .ms.datatypes import DataType, of_first_type
@@ -226,6 +227,10 @@ class StageContext(ItemContext):
     def with_calibration(self, library: CalLibrary) -> StageContext:
         """Return a context with a calibration library of its own."""
         return self._with(attrs.evolve(self.context, calibration=library))
+
+    def after(self, effects: Iterable[Effect]) -> StageContext:
+        """Return a context as the run will be when these effects hold, for a stage that works on what it just made."""
+        return self._with(fold(self.context, effects))
 
     def _with(self, context: Context) -> StageContext:
         other = StageContext(

@@ -35,14 +35,16 @@ class RestoreState:
     """What the files of a delivery do not say by themselves.
 
     ``intents`` by field id where the data have none of their own; ``versions`` the delivered flag versions by purpose;
-    ``applied`` the arguments of applycal that no caltable tells; ``rows`` tells the order of rows the flags are for;
-    ``uncalibrated``: nothing was applied, because the data came calibrated; ``more`` is what a plugin's restore needs.
+    ``applied`` the arguments of applycal and ``caltypes`` the kinds of tables, which no caltable tells; ``rows`` tells
+    the order of rows the flags are for; ``uncalibrated``: nothing was applied, because the data came calibrated;
+    ``more`` is what a plugin's restore needs.
     """
 
     vis: str
     intents: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
     versions: dict[str, str] = attrs.field(factory=dict)
     applied: dict[str, Any] = attrs.field(factory=dict)
+    caltypes: dict[str, str] = attrs.field(factory=dict)
     rows: str = ""
     casa: str = ""
     pl: str = ""
@@ -80,12 +82,18 @@ def pack_state(ctx: Any, ms: MeasurementSet, purposes: Mapping[str, str], more: 
         intents={str(f.id): tuple(sorted(f.intents)) for f in ms.fields if f.intents}
         if ms.intents_from == "rules" else {},
         versions={p: purposes[p] for p in present(ctx, ms, purposes)},
-        applied=dict((ctx.value(flagversions.HOW) or {}).get(ms.name, {})), rows=row_order(ctx, ms),
+        applied=dict((ctx.value(flagversions.HOW) or {}).get(ms.name, {})), caltypes=_caltypes(ctx, ms),
+        rows=row_order(ctx, ms),
         casa=str(ctx.casa.version), pl=kernel_version(), uncalibrated=came_calibrated(ctx, ms), more=dict(more),
     )  # fmt: skip
     path = Path(ctx.products) / f"{ms.stem}.restore.json"
     write_json(path, state)
     return path
+
+
+def _caltypes(ctx: Any, ms: MeasurementSet) -> dict[str, str]:
+    groups = ctx.calibration.merged(ms, state="applied")
+    return {Path(c.gaintable).name: c.caltype for group in groups for c in group.calfroms}
 
 
 def came_calibrated(ctx: Any, ms: MeasurementSet) -> bool:

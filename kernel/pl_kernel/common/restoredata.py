@@ -133,7 +133,8 @@ class Restore:
         library = ctx.calibration.without_ms(self.ms.name)
         for application in applications:
             library = library.add(application)
-        done = self.apply(ctx.with_calibration(library))
+        self.ctx = ctx.with_calibration(library)  # as the run will be: with these tables to be applied
+        done = self.apply(self.ctx)
         self.applied += done.calls
         self.missing += done.dropped
         self.ms = self.ms.with_data_type(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA", overwrite=True)
@@ -200,7 +201,7 @@ class Restore:
         absent = [n for n in needed if not Path(n).is_dir()]
         if absent:
             raise PlError(f"The products hold no {absent[0]}, which calibrates {self.ms.name}.")
-        found = import_text(text, [self.ms], self._caltype, self.found.applied.name)
+        found = import_text(text, [self.ms], self.caltype, self.found.applied.name)
         return tuple(
             attrs.evolve(
                 a, calfroms=tuple(attrs.evolve(c, gaintable=Path(c.gaintable).name) for c in a.calfroms),
@@ -209,7 +210,11 @@ class Restore:
             for a in found if a.to.vis == self.ms.name
         )  # fmt: skip
 
-    def _caltype(self, table: str) -> str:
+    def caltype(self, table: str) -> str:
+        """Kind of a caltable in the work folder: as delivered, or as its keyword says."""
+        known = self.found.state.caltypes.get(Path(table).name)
+        if known:
+            return known
         with self.ctx.casa.table(Path(table).name) as opened:
             words: Any = opened.keywordnames()
             kind = str(opened.getkeyword("VisCal")).upper() if "VisCal" in words else ""
@@ -253,6 +258,8 @@ class Restorer(Stage[I, RestoredataResult]):
             raise InputError(f"There is no folder of products {products}; give it as products_dir.")
         sets, effects = self._sets(ctx, inputs)
         restored, applied = [], []
+        if effects:  # what was imported here is part of the run for all that follows
+            ctx = ctx.after(effects)
         jobs = [self._job(ctx, products, ms, inputs) for ms in sets]
         self.begin(ctx, inputs, jobs)
         for count, job in enumerate(jobs, 1):

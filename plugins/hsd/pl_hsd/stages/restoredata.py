@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, TypeVar
 
+from pl_hsd import aftercal, k2jy
 from pl_hsd.importing import SingleDishInputs
 from pl_hsd.stages.importdata import Importdata
 from pl_kernel import Stage, param
@@ -25,8 +26,19 @@ I = TypeVar("I", bound=RestoredataInputs)  # noqa: E741
 class SingleDishRestore(Restore):
     """The restore of one measurement set, and what later stages know of its spectra."""
 
+    learnt: aftercal.Learnt | None = None
+
+    def caltype(self, table: str) -> str:
+        # Deliveries of the observatory's pipeline do not tell kelvin-to-jansky from other gains.
+        return "amp" if ".jyperk." in table else super().caltype(table)
+
     def finish(self, names: tuple[str, ...]) -> None:
+        """Put the final flags back; then unit, valid spectra and Tsys are those of the delivered run."""
         super().finish(names)
+        if self.applied:
+            self.learnt = aftercal.learn(self.ctx, self.ms)
+            self.effects += self.learnt.effects
+            self.facts["Unit"] = self.learnt.unit or "none"
 
 
 class SingleDishRestorer(Restorer[I]):
@@ -39,6 +51,17 @@ class SingleDishRestorer(Restorer[I]):
     def import_sets(self, ctx: StageContext, inputs: I) -> tuple[list[MeasurementSet], list[Effect]]:
         found = self.importer().run(ctx, inputs)
         return [i.ms for i in found.imported], list(found.effects)
+
+    def values(self, ctx: StageContext, jobs: list[Any]) -> list[Effect]:
+        known = {job.ms.name: job for job in jobs if job.learnt is not None}
+        factors = {
+            name: aftercal.factors_of(ctx, job.ms, table)
+            for name, job in known.items()
+            if (table := job.learnt.tables.get("jyperk"))
+        }
+        units = {name: job.learnt.unit for name, job in known.items()}
+        tables = {name: job.learnt.tables for name, job in known.items()}
+        return [*aftercal.remember(ctx, units, tables), *([k2jy.remember(ctx, factors)] if factors else [])]
 
 
 class Restoredata(SingleDishRestorer[RestoredataInputs]):

@@ -57,7 +57,8 @@ class _Restore(SingleDishRestore):
                 vis=self.ms.path, caltable=table, caltype="amp", spw=str(f.spw), antenna=f.beam,
                 pol=scaling.POLARIZATIONS[f.polarization], parameter=[1 / math.sqrt(f.factor)],
             )  # fmt: skip
-        source = CalFrom(table, interp="nearest,nearest", caltype="amp")
+        # No "amp": that kind of table turns kelvin into jansky, and these stay kelvin.
+        source = CalFrom(table, interp="nearest,nearest", caltype="gaincal")
         return (CalApplication(CalTo(self.ms.name), source, origin=self.ctx.stage_name),)
 
 
