@@ -10,12 +10,13 @@ PYPROJECTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 DEMO ?= pl-demo
 PYTEST_ARGS ?=
 
-.PHONY: help install demo test fast lint types imports bench docs clean browser
+.PHONY: help install demo test fast soak lint types imports bench docs clean browser
 
 help:
 	@echo "make demo      reduce a real observation and write its web log into $(DEMO)"
 	@echo "make test      lint, types, import direction, and all tests"
 	@echo "make fast      the tests that need neither CASA nor a browser"
+	@echo "make soak      30 runs killed or damaged at random points, each compared with one that was not; SEED=n repeats"
 	@echo "make lint      ruff, mypy and the import contracts"
 	@echo "make bench     what pl adds to the time inside CASA, per stage and in all, and on a simulated cluster"
 	@echo "make docs      the guides and the stage reference, into site/"
@@ -48,6 +49,9 @@ test: install lint browser
 fast: install
 	$(BIN)/python -m pytest -m "not casa and not slow and not browser" $(PYTEST_ARGS)
 
+soak: install
+	$(BIN)/python tests/soak.py $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points $(POINTS))
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -55,6 +59,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/bench_kernel.py
+	$(BIN)/python benchmarks/bench_parallel.py
 	$(BIN)/python benchmarks/bench_scheduler.py
 	$(BIN)/python benchmarks/bench_simulate.py
 	$(BIN)/python benchmarks/bench_demo.py

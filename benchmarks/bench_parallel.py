@@ -36,15 +36,12 @@ def simulate(folder: Path, scale: str) -> list[Path]:
     return found
 
 
-def reduce(blocks: list[Path], run: Path, workers: int) -> float:
-    """Calibrate in a run folder; return the processor seconds of all its processes."""
+def reduce(blocks: list[Path], run: Path, workers: int) -> None:
+    """Calibrate in a run folder."""
     words = ["run", "hifv", *map(str, blocks), "-o", str(run), "--workers", str(workers), "--stop-after", LAST]
-    before = os.times()
     done = subprocess.run([sys.executable, "-m", "pl_kernel", *words, "--json"], capture_output=True, text=True)
-    after = os.times()
     if done.returncode:
         sys.exit(f"The run with {workers} workers ended with code {done.returncode}:\n{done.stderr[-2000:]}")
-    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def stages(run: Path) -> list[dict[str, Any]]:
@@ -85,10 +82,10 @@ def main() -> int:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         blocks = simulate(folder, options.scale)
-        found, used = {}, {}
+        found = {}
         for workers in (1, options.workers):
             run = folder / f"workers{workers}"
-            used[workers] = reduce(blocks, run, workers)
+            reduce(blocks, run, workers)
             found[workers] = stages(run)
         same = different(folder / "workers1", folder / f"workers{options.workers}")
     one, many = found[1], found[options.workers]
@@ -102,7 +99,6 @@ def main() -> int:
     ratio, without = calibration[0] / calibration[1], bare[0] / bare[1]
     print(f"\nCalibration without import: {calibration[0]:.1f} s and {calibration[1]:.1f} s, {ratio:.2f} times faster")
     print(f"the same without waiting for pages: {bare[0]:.1f} s and {bare[1]:.1f} s, {without:.2f} times faster")
-    print(f"processor seconds of pl and all its processes: {used[1]:.0f} and {used[options.workers]:.0f}")
     print(f"tables that differ between the two: {', '.join(same) or 'none'}")
     if same or (options.check and ratio < WANTED):
         print(f"FAILED: {WANTED} times faster is wanted, and no difference.")
