@@ -168,15 +168,16 @@ def _fit_member(table: Any, baselines: Any, text: IO[str], member: FitMember, jo
 
 def raster_blocks(raster_row: IntArray, limit: int) -> Iterator[slice]:
     """Cut rows sorted by raster row into blocks of about ``limit`` rows that never part a raster row."""
-    starts = np.flatnonzero(np.diff(raster_row, prepend=raster_row[0] - 1 if raster_row.size else 0))
+    if not raster_row.size:
+        return
+    starts = np.flatnonzero(np.diff(raster_row, prepend=raster_row[0] - 1))
     ends = np.append(starts[1:], raster_row.size)
     first = 0
     for start, end in zip(starts, ends, strict=True):
         if end - first > limit and start > first:
             yield slice(int(first), int(start))
             first = start
-    if raster_row.size > first:
-        yield slice(int(first), int(raster_row.size))
+    yield slice(int(first), int(raster_row.size))
 
 
 def _fit_block(

@@ -50,10 +50,13 @@ class Function:
 
     @property
     def fields(self) -> str:
-        """The last four fields of a line of the parameter file: function, order, pieces, waves."""
+        """The last four fields of a line of the parameter file: function, order, pieces, waves.
+
+        Polynomials are written as Chebyshev's: sdbaseline's powers of the channel number lose digits from order 6 on.
+        """
         if self.kind == "sinusoid":
             return f"sinusoid,,,[{','.join(map(str, self.waves))}]"
-        return f"cspline,,{self.number}," if self.kind == "cspline" else f"poly,{self.number},,"
+        return f"cspline,,{self.number}," if self.kind == "cspline" else f"chebyshev,{self.number},,"
 
 
 def parameter_lines(rows: NDArray[np.int64], n_pol: int, use: BoolArray, functions: list[Function]) -> list[str]:

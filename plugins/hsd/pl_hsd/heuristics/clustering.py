@@ -80,7 +80,11 @@ def _without_outliers(points: FloatArray, members: IntArray) -> IntArray:
 
 
 def _links(points: FloatArray) -> tuple[tuple[FloatArray, IntArray, FloatArray | None], FloatArray]:
-    """Linkage of the distinct points, and the lengths of the links between all points (0 between equal ones)."""
+    """Linkage of the distinct points, and the lengths of its links.
+
+    Links between equal points (length 0) do not count: a bright line on a large map has thousands, and they would shrink
+    the limits below one channel until it falls to pieces.
+    """
     from scipy.cluster.hierarchy import linkage
 
     step = 1.0
@@ -89,8 +93,7 @@ def _links(points: FloatArray) -> tuple[tuple[FloatArray, IntArray, FloatArray |
         step *= 2
         distinct, inverse = np.unique(np.round(points / step) * step, axis=0, return_inverse=True)
     tree = linkage(distinct, method="single") if len(distinct) > 1 else None
-    between = tree[:, 2] if tree is not None else np.zeros(0)
-    return (distinct, inverse.ravel(), tree), np.concatenate([between, np.zeros(len(points) - len(distinct))])
+    return (distinct, inverse.ravel(), tree), tree[:, 2] if tree is not None else np.zeros(0)
 
 
 def _cut(points: FloatArray, length: float) -> Iterator[IntArray]:

@@ -17,6 +17,8 @@ _STATISTICS = {
     "prfre": "rms_before", "tsys": "tsys",
 }  # fmt: skip
 
+_LABELS = {"tsys": "Tsys (K)", "pofrm": "Rms of the deviation", "prfrm": "Rms of the deviation"}
+
 
 @attrs.frozen(kw_only=True)
 class StatisticPlot:
@@ -119,7 +121,7 @@ def draw_statistic(_ctx: Any, item: StatisticPlot, path: Path) -> dict[str, Any]
             if limit is not None or against:
                 ax.axhline(item.threshold if against else limit, color=BAD if against else colour, linewidth=0.9,
                            linestyle=(0, (5, 3)))  # fmt: skip
-        ax.set_ylabel("Rms over expected noise" if against else "Tsys (K)" if item.rule == "tsys" else "Statistic")
+        ax.set_ylabel("Rms over expected noise" if against else _LABELS.get(item.rule, "Rms"))
         ax.set_ylim(bottom=0)
         time_axis(ax)
         legend(ax, item.correlations, palette)
