@@ -1,0 +1,180 @@
+"""Which model of the air explains what ON minus OFF leaves of atmospheric lines. Arrays in, decisions out.
+
+A sky line remains in calibrated spectra in proportion to the difference of the airmass of ON and OFF. The spectra of
+one antenna are therefore projected onto that difference: what is left is kelvin (or jansky) per airmass, in which the
+sky adds up and a source, which knows nothing of elevation, mostly cancels. A model is projected in the same way, and
+the one whose subtraction leaves the smoothest spectrum around the lines wins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pl_kernel.common.skylines import SkyLine, sky_lines
+
+Array = NDArray[Any]
+
+SMOOTHING = 0.016
+"""Boxcar of the metric, as a part of the window (reference pipeline, 2026); a fifth of the channels at most."""
+
+
+@attrs.frozen(order=True)
+class AirModel:
+    """Parameters of CASA's atmosphere: climate (1 tropical, 2 and 3 mid-latitude summer and winter, 4 and 5 subarctic
+    summer and winter), lapse rate, scale height of the water."""
+
+    atmtype: int = 1
+    dtem_dh: float = -5.6
+    h0: float = 2.0
+
+    def __str__(self) -> str:
+        return f"type {self.atmtype}, {self.dtem_dh:g} K/km, {self.h0:g} km"
+
+
+DEFAULT = AirModel()
+AUTOMATIC = (1, 2, 3, 4)
+
+
+def models(atmtypes: Iterable[int], lapse_rates: Iterable[float], heights: Iterable[float]) -> tuple[AirModel, ...]:
+    """All combinations."""
+    return tuple(AirModel(*values) for values in itertools.product(atmtypes, lapse_rates, heights))
+
+
+def airmass(elevation_deg: ArrayLike) -> Array:
+    """1/sin(elevation): plane-parallel air."""
+    return np.asarray(1.0 / np.sin(np.radians(np.asarray(elevation_deg, dtype=float))))
+
+
+def resampled(frequency_hz: ArrayLike, opacity: ArrayLike, wanted_hz: ArrayLike) -> Array:
+    """Opacity on other channels, by a cubic spline; NaN beyond what was measured."""
+    from scipy.interpolate import CubicSpline
+
+    frequency, tau = np.asarray(frequency_hz, dtype=float), np.asarray(opacity, dtype=float)
+    order = np.argsort(frequency)
+    good = order[np.isfinite(tau[order])]
+    if good.size < 4:
+        return np.full(np.shape(wanted_hz), np.nan)
+    return np.asarray(CubicSpline(frequency[good], tau[good], extrapolate=False)(np.asarray(wanted_hz, dtype=float)))
+
+
+def best_window(opacity: Mapping[int, ArrayLike]) -> tuple[int, tuple[SkyLine, ...]] | None:
+    """The window with the best line, and all of its lines; None when no window has any.
+
+    The grade of a line is its height, normalised by the largest of all, times one minus its distance from the centre of
+    the band in half bands (reference pipeline, 2026).
+    """
+    graded = []
+    found = {spw: sky_lines(tau) for spw, tau in opacity.items()}
+    largest = max((line.height for lines in found.values() for line in lines), default=0.0)
+    for spw, lines in found.items():
+        n = np.size(opacity[spw])
+        for line in lines:
+            offset = abs(line.peak - (n - 1) / 2) / (n / 2)
+            graded.append((line.height / largest * (1 - offset), -spw))
+    if not graded:
+        return None
+    best = -max(graded)[1]
+    return best, found[best]
+
+
+class Projection:
+    """Sum of spectra [row, polarization, channel] times the difference of the airmass, block by block."""
+
+    def __init__(self) -> None:
+        self._sum: Array | None = None
+        self._norm: Array | None = None
+
+    def add(self, data: Array, good: Array, difference: Array) -> None:
+        """Add rows; ``difference`` is airmass of ON minus that of OFF, [row], NaN for rows without OFF."""
+        usable = np.isfinite(difference)
+        if not usable.any():
+            return
+        weight = difference[usable][:, None, None]
+        kept = good[usable]
+        total = np.where(kept, data[usable] * weight, 0.0).sum(axis=0, dtype=float)
+        norm = np.where(kept, weight**2, 0.0).sum(axis=0, dtype=float)
+        self._sum = total if self._sum is None else self._sum + total
+        self._norm = norm if self._norm is None else self._norm + norm
+
+    @property
+    def result(self) -> Array:
+        """Per airmass, [polarization, channel]; NaN where nothing was added."""
+        if self._sum is None or self._norm is None:
+            return np.full((0, 0), np.nan)
+        return np.where(self._norm > 0, self._sum / np.maximum(self._norm, 1e-30), np.nan)
+
+
+def predicted(
+    on_airmass: ArrayLike, off_airmass: ArrayLike, nodes: ArrayLike, brightness_k: ArrayLike, opacity: ArrayLike,
+    rows_per_block: int = 512,
+) -> Array:  # fmt: skip
+    """What a model leaves in the spectra, projected in the same way, K per airmass [channel].
+
+    Residual = (T(a_on) − T(a_off)) exp(τ a_off): what CASA's sdatmcor subtracts. ``brightness_k`` is T [node, channel]
+    at the airmasses ``nodes``, ascending; between them T is linear in the airmass.
+    """
+    on, off = np.asarray(on_airmass, dtype=float), np.asarray(off_airmass, dtype=float)
+    usable = np.isfinite(on) & np.isfinite(off)
+    on, off = on[usable], off[usable]
+    table, tau = np.asarray(brightness_k, dtype=float), np.asarray(opacity, dtype=float)
+    total, norm = np.zeros(tau.shape), float(np.sum((on - off) ** 2))
+    if not norm > 0:
+        return np.full(tau.shape, np.nan)
+    for start in range(0, on.size, rows_per_block):
+        a, b = on[start : start + rows_per_block], off[start : start + rows_per_block]
+        residual = (_between(nodes, table, a) - _between(nodes, table, b)) * np.exp(tau[None, :] * b[:, None])
+        total += (residual * (a - b)[:, None]).sum(axis=0)
+    return total / norm
+
+
+def _between(nodes: ArrayLike, table: Array, at: Array) -> Array:
+    axis = np.asarray(nodes, dtype=float)
+    left = np.clip(np.searchsorted(axis, at) - 1, 0, axis.size - 2)
+    part = (at - axis[left]) / (axis[left + 1] - axis[left])
+    return np.asarray(table[left] * (1 - part)[:, None] + table[left + 1] * part[:, None])
+
+
+def roughness(spectrum: ArrayLike, lines: Sequence[SkyLine]) -> float:
+    """Sum of squared steps of a spectrum [polarization, channel] over all lines, each smoothed by a boxcar of its own."""
+    values = np.atleast_2d(np.asarray(spectrum, dtype=float))
+    n = values.shape[1]
+    width = max(1, min(round(SMOOTHING * n), n // 5))
+    total = 0.0
+    for line in lines:
+        for row in values:
+            part = row[line.first : line.last + 1]
+            part = part[np.isfinite(part)]
+            if part.size < 3:
+                continue
+            reach = min(width, part.size)
+            smooth = np.convolve(part, np.ones(reach) / reach, "valid")
+            total += float(np.sum(np.diff(smooth) ** 2))
+    return total
+
+
+def metric(corrected: ArrayLike, observed: ArrayLike, lines: Sequence[SkyLine]) -> float:
+    """``intsqdiff`` of the reference pipeline (2026): roughness over the largest absolute value in the lines' channels.
+
+    That value is the one before correction, the same for all models: a model that leaves a large offset must not win by
+    it. NaN when there is nothing to judge.
+    """
+    values = np.atleast_2d(np.asarray(observed, dtype=float))
+    inside = np.concatenate([values[:, line.first : line.last + 1].ravel() for line in lines]) if lines else np.zeros(0)
+    inside = inside[np.isfinite(inside)]
+    if not inside.size or not np.abs(inside).max() > 0:
+        return math.nan
+    return roughness(corrected, lines) / float(np.abs(inside).max())
+
+
+def choose(trials: Mapping[AirModel, float]) -> AirModel | None:
+    """The model with the smallest metric; None when any has none, or nothing was tried."""
+    if not trials or not all(math.isfinite(value) for value in trials.values()):
+        return None
+    return min(trials, key=lambda model: (trials[model], model))
