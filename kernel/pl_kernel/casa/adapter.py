@@ -88,6 +88,18 @@ class Casa:
         given = {key: _plain(value) for key, value in kwargs.items() if value is not None}
         self._recorder.end(CallRecord(task=task, args=given))
 
+    def imageconcat(self, outfile: str, infiles: list[str]) -> None:
+        """Join images along the spectral axis, recorded like a task: CASA has it as a method of a tool only."""
+        tool = self.tool("image")
+
+        def join(outfile: str, infiles: list[str]) -> None:
+            try:
+                tool.imageconcat(outfile=outfile, infiles=infiles, relax=True, overwrite=True).done()
+            finally:
+                tool.done()
+
+        self._call("imageconcat", join, {"outfile": outfile, "infiles": infiles})
+
     def _pass_on_complaints(self, task: str) -> int:
         text, self._offset = log_slice(self._logfile, self._offset)
         seen: dict[tuple[str, str], int] = {}

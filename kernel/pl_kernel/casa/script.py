@@ -45,6 +45,13 @@ def remove(path):
     elif os.path.lexists(path):
         os.remove(path)
 
+
+def imageconcat(outfile, infiles):
+    """Join images along the spectral axis."""
+    from casatools import image
+
+    image().imageconcat(outfile=outfile, infiles=infiles, relax=True, overwrite=True).done()
+
 '''
 
 _FILE_OPERATIONS = {

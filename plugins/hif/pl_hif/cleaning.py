@@ -40,6 +40,8 @@ class Settings:
     threshold_jy: float | None = None
     cyclefactor: float | None = None
     niter: int | None = None
+    restoring_beam: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Beam of a cube's planes (major, minor, angle), where the cube is a part of a larger one; else CASA finds it."""
     automask: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -187,7 +189,9 @@ def _masking(target: CleanTarget, wanted: str) -> str:
 
 def _niter(target: CleanTarget, settings: Settings, dirty: Dirty, nsigma: float) -> int:
     floor = settings.threshold_jy or nsigma * (dirty.thermal or dirty.mad_sigma)
-    return settings.niter or imaging.iterations(
+    if settings.niter is not None:
+        return settings.niter
+    return imaging.iterations(
         target.imsize[0], target.cell_arcsec, target.beam_estimate_arcsec, dirty.peak, floor
     )
 
@@ -207,10 +211,16 @@ def _clean_once(
     _remove_mask(ctx, target.imagename)
     report = ctx.casa.tclean(
         **task, **mask, niter=_niter(target, settings, dirty, nsigma), calcpsf=False, calcres=False, restoration=True,
-        pbcor=target.specmode == "cube", restoringbeam="common" if target.specmode == "cube" else None,
+        pbcor=target.specmode == "cube", restoringbeam=_restoring(target, settings),
         nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
     return report or {}
+
+
+def _restoring(target: CleanTarget, settings: Settings) -> str | list[str] | None:
+    if target.specmode != "cube":
+        return None
+    return list(settings.restoring_beam) or "common"
 
 
 def _clean_islands(

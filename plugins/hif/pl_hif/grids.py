@@ -111,10 +111,15 @@ def _converted(
         )  # fmt: skip
     finally:
         tool.done()
-    low, high = float(answer["freqstart"]), float(answer["freqend"])
+    low, high = _hertz(answer["freqstart"]), _hertz(answer["freqend"])
     half = abs(high - low) / (last - first + 1) / 2  # CASA gives the outer edges
     low, high = min(low, high) + half, max(low, high) - half
     return (high, low) if window.is_reversed else (low, high)
+
+
+def _hertz(value: Any) -> float:
+    """A frequency as CASA gives it: a number, or for some data a quantity, always in Hz."""
+    return float(value["value"] if isinstance(value, dict) else value)
 
 
 def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:

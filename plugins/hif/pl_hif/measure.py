@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +97,44 @@ def spectrum_at(ctx: Any, path: str, x: int, y: int) -> list[float]:
         return [float(v) for v in np.ravel(image.getchunk([x, y, 0, 0], [x, y, 0, channels - 1]))]
 
 
-def plane_statistics(ctx: Any, path: str, target: CleanTarget | None = None) -> PlaneStatistics:
-    """Peak and noise of an image; a multi-term image is judged by its first term.
+@attrs.frozen(kw_only=True)
+class PlaneNoises:
+    """Peak of an image, and the noise (1.4826·MAD) of its line-free planes and of all; empty planes are left out."""
 
-    With ``target``, the noise of a cube is that of its line-free planes.
-    """
+    peak: float
+    line_free: tuple[float, ...] = attrs.field(converter=tuple)
+    every: tuple[float, ...] = attrs.field(converter=tuple)
+
+
+def combined(parts: Iterable[PlaneNoises]) -> PlaneStatistics:
+    """Peak and noise of an image made in parts: the median of the line-free planes, of all where none is known."""
+    parts = list(parts)
+    quiet = [s for p in parts for s in p.line_free] or [s for p in parts for s in p.every]
+    return PlaneStatistics(peak=max(p.peak for p in parts), mad_sigma=float(np.median(quiet)) if quiet else 0.0)
+
+
+def plane_noises(ctx: Any, path: str, target: CleanTarget | None = None) -> PlaneNoises:
+    """Peak and noises of an image; a multi-term image is judged by its first term."""
     if not Path(path).is_dir() and Path(f"{path}.tt0").is_dir():
         path = f"{path}.tt0"
-    sigmas = []
+    sigmas, free = [], []
     quiet: list[bool] = []
     if target is not None and target.specmode == "cube":
         with ctx.casa.image(path) as image:
             quiet = _line_free(_frequencies(image, int(image.shape()[3])), target)
-    for i, plane in enumerate(planes(ctx, path, every=2)):
-        good = plane[np.isfinite(plane)]
+    for i, pixels in enumerate(planes(ctx, path, every=2)):
+        good = pixels[np.isfinite(pixels)]
         if good.size == 0 or not good.any():
             continue
-        if not quiet or quiet[i] or not any(quiet):
-            sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
-    return PlaneStatistics(peak=largest(ctx, path), mad_sigma=float(np.median(sigmas)) if sigmas else 0.0)
+        sigmas.append(1.4826 * float(np.median(np.abs(good - np.median(good)))))
+        if not quiet or quiet[i]:
+            free.append(sigmas[-1])
+    return PlaneNoises(peak=largest(ctx, path), line_free=free, every=sigmas)
+
+
+def plane_statistics(ctx: Any, path: str, target: CleanTarget | None = None) -> PlaneStatistics:
+    """Peak and noise of an image; with ``target``, the noise of a cube is that of its line-free planes."""
+    return combined([plane_noises(ctx, path, target)])
 
 
 def largest(ctx: Any, path: str) -> float:

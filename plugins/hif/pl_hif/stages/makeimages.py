@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from pl_hif import cleaning, measure
-from pl_hif.cleaning import Attempt, Settings
+from pl_hif import cleaning, cubeparts, measure
+from pl_hif.cleaning import Attempt, Dirty, Settings
 from pl_hif.measure import ImageNumbers
 from pl_hif.targets import CLEAN_LIST, CleanTarget
 from pl_kernel import Inputs, PlError, Result, Stage, param
@@ -77,7 +77,8 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     of their surroundings, and above what sidelobes can reach; cleaned as deep as the sidelobes of the rest allow; then
     the residual is searched again. A calibrator's image gets a last pass over its central region. Cubes are cleaned
     within CASA's automatic masks or the line regions of hif_findcont, down to a multiple of the noise of the line-free
-    channels; where the automatic masks find nothing, within islands of the highest channel. All masks are CASA's own or
+    channels; where the automatic masks find nothing, within islands of the highest channel. Cubes of 48 channels and
+    more are made in ranges of channels, side by side when the run has several workers. All masks are CASA's own or
     regions given as text, so that CASA alone can repeat every image. A residual that grew, or a stop code of
     divergence, has the image tried again with half the gain and twice the cyclefactor, and is reported if that fails.
 
@@ -106,7 +107,7 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
             )
             named = attrs.evolve(target, imagename=target.imagename.replace("STAGENUMBER", str(ctx.stage_number)))
             jobs.append(_Job(target=named, inputs=inputs, automask=masks))
-        made = ctx.map(make_one, jobs, label="images", on_error="collect")
+        made = _make_all(ctx, jobs)
         images = [m for m in made if isinstance(m, MadeImage)]
         failures = [m for m in made if isinstance(m, ItemFailure)]
         failures += [
@@ -134,6 +135,26 @@ class _Job:
         return self.target.imagename
 
 
+def _make_all(ctx: StageContext, jobs: list[_Job]) -> list[MadeImage | ItemFailure]:
+    """Images side by side, each by one worker; then large cubes one by one, each by all workers."""
+    large = [len(cubeparts.parts_of(job.target)) > 1 for job in jobs]
+    others = iter(
+        ctx.map(make_one, [j for j, big in zip(jobs, large, strict=True) if not big], label="images",
+                on_error="collect")
+    )  # fmt: skip
+    made: list[MadeImage | ItemFailure] = []
+    for job, big in zip(jobs, large, strict=True):
+        if not big:
+            made.append(next(others))
+            continue
+        try:
+            dirty, attempts = cubeparts.make_cube(ctx, job.target, _settings(job), job.inputs.retries)
+            made.append(_finished(ctx, job.target, dirty, attempts))
+        except PlError as error:
+            made.append(ItemFailure(job.name, error.sentence))
+    return made
+
+
 def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
     """Make one image: dirty, cleaned, tried again if need be, measured."""
     target, stem = job.target, job.target.imagename
@@ -147,6 +168,12 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
         attempts.append(cleaning.deconvolve(ctx, target, _settings(job), dirty, number))
         if not attempts[-1].diverged:
             break
+    return _finished(ctx, target, dirty, tuple(attempts))
+
+
+def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attempt, ...]) -> MadeImage:
+    """Measure an image that is made; moments of a cube."""
+    stem = target.imagename
     numbers = measure.image_numbers(ctx, stem, target, dirty.thermal)
     files = {k: path for k in KINDS if Path(path := measure.image_path(stem, k)).is_dir()}
     if "image" not in files:
