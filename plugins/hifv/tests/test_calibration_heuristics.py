@@ -79,6 +79,15 @@ def test_four_bad_windows_condemn_the_baseband_three_only_themselves() -> None:
     assert single.spws == (0, 1, 2)
 
 
+def test_a_baseband_of_few_windows_is_bad_when_all_of_them_are() -> None:
+    (found,) = deformatter.by_baseband(windows(2), {("C", "A0C0"): (0, 1)})
+    assert found.whole
+    assert found.spws == (0, 1)
+    assert deformatter.by_baseband(windows(2), {("C", "A0C0"): (0, 1, 2)}) == ()
+    # One window alone is more likely interference.
+    assert deformatter.by_baseband(windows(1), {("C", "A0C0"): (0,)}) == ()
+
+
 def test_half_of_the_antennas_mean_the_reference_is_bad() -> None:
     members = {("C", "A0C0"): tuple(range(8))}
     one = deformatter.by_baseband(windows(4), members)

@@ -155,6 +155,9 @@ def by_baseband(
 ) -> tuple[BadBaseband, ...]:
     """Gather bad windows by antenna and baseband: from four on the whole baseband is bad.
 
+    A baseband of two or three windows is bad when all of them are; the reference pipeline (2026) needs four always, and
+    so leaves a narrow set-up with its bad deformatter. One window alone is more likely interference.
+
     members : (band, baseband) → its windows. single_windows : keep baseband with fewer bad windows too, for those only.
     """
     groups: dict[tuple[str, str, str, str], list[BadWindow]] = {}
@@ -162,7 +165,8 @@ def by_baseband(
         groups.setdefault((window.antenna, window.band, window.baseband, window.kind), []).append(window)
     found = []
     for (antenna, band, baseband, kind), group in groups.items():
-        whole = len(group) >= SPWS_PER_BASEBAND
+        all_of_them = len(members.get((band, baseband), ()))
+        whole = len(group) >= (min(SPWS_PER_BASEBAND, all_of_them) if all_of_them > 1 else SPWS_PER_BASEBAND)
         if not whole and not single_windows:
             continue
         bad = tuple(sorted(w.spw for w in group))
