@@ -142,7 +142,7 @@ def _between(nodes: ArrayLike, table: Array, at: Array) -> Array:
 
 
 def roughness(spectrum: ArrayLike, lines: Sequence[SkyLine]) -> float:
-    """Sum of squared steps of a spectrum [polarization, channel] over all lines, each smoothed by a boxcar of its own."""
+    """Sum of squared steps of a spectrum [polarization, channel] over all lines, each smoothed for itself."""
     values = np.atleast_2d(np.asarray(spectrum, dtype=float))
     n = values.shape[1]
     width = max(1, min(round(SMOOTHING * n), n // 5))

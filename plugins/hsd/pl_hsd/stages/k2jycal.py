@@ -86,7 +86,7 @@ class K2jycal(Stage[K2jycalInputs, K2jycalResult]):
             raise InputError(f"There is no file {inputs.reffile} with Jy/K factors.")
 
     def run(self, ctx: StageContext, inputs: K2jycalInputs) -> K2jycalResult:
-        file = find_file(ctx, inputs.reffile)
+        file = _taken_in(ctx, find_file(ctx, inputs.reffile))
         entries = jyperk.parse(file.read_text(), file.name) if file else ()
         service = _service(inputs)
         records, answers = [], []
@@ -106,7 +106,8 @@ class K2jycal(Stage[K2jycalInputs, K2jycalResult]):
             effects += _registrations(ctx, ms, record)
         queried = _write_answers(ctx, answers)
         return K2jycalResult(
-            sets=tuple(records), reffile=str(file) if file else "", queried=queried,
+            sets=tuple(records), queried=queried,
+            reffile=str(file.relative_to(ctx.stage_dir.parent.parent)) if file else "",
             effects=(*effects, k2jy.remember(ctx, known)),
         )  # fmt: skip
 
@@ -116,6 +117,18 @@ def find_file(ctx: StageContext, name: str) -> Path | None:
     run = ctx.stage_dir.parent.parent
     places = (Path(name), ctx.work / name, run / name, run.parent / name)
     return next((p for p in places if p.is_file()), None)
+
+
+def _taken_in(ctx: StageContext, file: Path | None) -> Path | None:
+    """The file in the run: what it said at the time belongs to the run, wherever it lies and whoever edits it later."""
+    if file is None:
+        return None
+    copy = ctx.work / file.name
+    if copy.exists() and copy.read_bytes() != file.read_bytes():
+        copy = ctx.stage_dir / file.name
+    if copy.resolve() != file.resolve() and not copy.exists():
+        copy.write_bytes(file.read_bytes())
+    return copy
 
 
 def facts(ms: MeasurementSet) -> Data:
