@@ -141,12 +141,7 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     inner = cubes.inside(count, edges)
     free = inner & ~lines.mask(count) & ~wild
     extents, problems = imagenoise.raster_extents(plan, subject.members)
-    rasters = [extent for found in extents.values() for extent in found]
-    region = sensitivity.inner_region(
-        values.shape[1:], rasters, cube.cell_arcsec, cube.beam[0], (cube.x0, cube.y0)
-    )
-    if not plan.is_raster:  # around the points
-        region = cube.weight >= 0.5 * cube.weight.max(initial=0.0)
+    region = imagenoise.noise_region(plan, extents, cube)
     observed = sensitivity.observed_rms(values, region, free)
     theory, missing = imagenoise.theoretical_noise(plan, subject.members, extents, cube)
     velocity = cube.velocity_km_s
@@ -159,6 +154,10 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
         "spectrum": cubes.weighted_spectrum(values, cube.weight), "region": region,
         "sky": np.array([cube.ra_deg, cube.dec_deg, cube.cell_arcsec, cube.x0, cube.y0, *cube.beam]),
     }  # fmt: skip
+    if plan.opacity is not None:
+        low, high = plan.edge[0], nchan - plan.edge[1]
+        through = np.exp(-plan.opacity[low:high])
+        arrays["transmission"] = through[::-1] if plan.is_reversed else through
     judgement = None
     spectra_used = 0
     if combined:

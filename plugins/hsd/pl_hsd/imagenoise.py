@@ -48,6 +48,28 @@ def raster_extents(
     return found, problems
 
 
+def noise_region(
+    plan: MapPlan, extents: dict[Member, tuple[RasterExtent, ...]], cube: Cube
+) -> NDArray[np.bool_]:
+    """Pixels [y, x] in which the noise of an image is measured: inside the rasters of all members, less a beam.
+
+    The reference takes one box of median size; beams that look beside each other overlap in less than that. Where
+    members share no part that is a tenth of the box, the box it is. Sources that are not mapped: around the points.
+    """
+    shape = cube.values.shape[1:]
+    if not plan.is_raster:
+        return np.asarray(cube.weight >= 0.5 * cube.weight.max(initial=0.0))
+    beam, cell = cube.beam[0], cube.cell_arcsec
+    every = [e for found in extents.values() for e in found]
+    box = sensitivity.inner_region(shape, every, cell, beam, (cube.x0, cube.y0))
+    common = np.ones(shape, bool)
+    for found in extents.values():
+        # A moving source is at the middle of its own map: its offsets are those from the reference pixel.
+        x, y = plan.geometry.pixels(found[0].ra_deg, found[0].dec_deg)
+        common &= sensitivity.inner_region(shape, found, cell, beam, (float(x), float(y)))
+    return common if extents and common.sum() >= 0.1 * box.sum() else box
+
+
 def theoretical_noise(
     plan: MapPlan, members: tuple[Member, ...], extents: dict[Member, tuple[RasterExtent, ...]], cube: Cube
 ) -> tuple[float | None, str]:

@@ -18,6 +18,7 @@ from pl_hsd.rowmap import rows_in
 from pl_hsd.rows import RowTable
 from pl_hsd.strategy import strategy
 from pl_kernel import InputError, PlError
+from pl_kernel.common.skylines import model_opacity, sky_lines
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet, SpectralWindow
 from pl_kernel.ms.selection import clean_file_name
@@ -33,10 +34,11 @@ ON_SOURCE = "OBSERVE_TARGET#ON_SOURCE*"
 class MapPlan:
     """One map: its members, where it lies, its channels, and which of them have lines.
 
-    ``edge`` are channels of the measurement set that are left out; ``lines`` and ``deviation`` (by member) are channels
-    of the measurement set; ``derived`` gives the row numbers in the imaged measurement sets of all rows of the tables
-    (-1: not there); ``bandwidth_hz`` is the mean effective bandwidth of a channel. By member, and polarization:
-    ``off_s`` is the integration time of an OFF, ``factors`` are Jy/K.
+    ``edge`` are channels of the measurement set that are left out; ``lines``, ``atmosphere`` and ``deviation`` (by
+    member) are channels of the measurement set, as those of ``opacity`` (of the air at zenith). ``derived`` gives the
+    row numbers in the imaged measurement sets of all rows of the tables (-1: not there); ``bandwidth_hz`` is the mean
+    effective bandwidth of a channel. By member, and polarization: ``off_s`` is the integration time of an OFF,
+    ``factors`` are Jy/K.
     """
 
     number: int
@@ -62,6 +64,7 @@ class MapPlan:
     lines: SpectralRanges
     deviation: Mapping[Member, SpectralRanges]
     atmosphere: SpectralRanges
+    opacity: NDArray[np.float64] | None
     bandwidth_hz: float
     channel_width_hz: float
     off_s: Mapping[Member, float]
@@ -181,6 +184,7 @@ def _plan(
     diameter = origin.antenna(first.antenna).diameter_m
     geometry = map_geometry(ra, dec, beam_arcsec(diameter, window.centre_hz), rules)
     correlations = origin.polarization_of(window.id).correlations
+    opacity = _opacity(ctx, origin, window) if rules.sky_lines else None
     stem = clean_file_name(f"{group.field_name}_sci.spw{group.spw}")
     if rules.prefix:
         observation = clean_file_name(origin.scheduling_block or origin.project or ctx.context.run_name)
@@ -196,7 +200,9 @@ def _plan(
         is_reversed=window.is_reversed, frame=tables[first.origin].header.frame,
         restfreq_hz=_rest_frequency(restfreq, group, origin, first, window), correlations=correlations, moving=moving,
         is_raster="RASTER" in patterns, unit=_unit(ctx, members), rules=rules, lines=_lines(ctx, group),
-        deviation={m: _deviation(ctx, m) for m in members}, atmosphere=SpectralRanges(),
+        deviation={m: _deviation(ctx, m) for m in members},
+        atmosphere=SpectralRanges.of([(k.first, k.last) for k in sky_lines(opacity)] if opacity is not None else []),
+        opacity=opacity,
         bandwidth_hz=_effective_bandwidth(ctx, origin, window), channel_width_hz=window.channel_width_hz,
         off_s=_off_times(ctx, members), factors=_factors(ctx, members, correlations),
     )  # fmt: skip
@@ -269,6 +275,15 @@ def _lines(ctx: StageContext, group: ReductionGroup) -> SpectralRanges:
 def _deviation(ctx: StageContext, member: Member) -> SpectralRanges:
     key = f"{member.antenna}/{member.origin_field}/{int(member.origin_spw)}"
     return SpectralRanges.of(ctx.value("hsd.deviation_masks", {}).get(member.origin, {}).get(key, []), MS)
+
+
+def _opacity(ctx: StageContext, ms: MeasurementSet, window: SpectralWindow) -> NDArray[np.float64] | None:
+    """Zenith opacity of the channels; None where the telescope's site is unknown."""
+    site = ctx.telescope(ms).site
+    if site is None:
+        return None
+    found = model_opacity(ctx.casa, site, ms, window.centres_hz)
+    return found if np.isfinite(found).all() else None
 
 
 def _effective_bandwidth(ctx: StageContext, ms: MeasurementSet, window: SpectralWindow) -> float:

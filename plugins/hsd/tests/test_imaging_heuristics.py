@@ -150,6 +150,8 @@ def test_the_extent_of_a_raster_is_measured_at_any_angle_and_right_ascension(ang
     assert found.separation == pytest.approx(20.0, rel=1e-3)
     assert found.angle_deg == pytest.approx(angle, abs=0.1)
     assert found.row_s == pytest.approx(10.5) and found.n_rows == 18
+    assert (found.ra_deg - ra0 + 180) % 360 - 180 == pytest.approx(0.0, abs=1e-6)
+    assert found.dec_deg == pytest.approx(-23.0)
 
 
 def test_short_rows_do_not_count_and_a_single_row_is_no_raster() -> None:

@@ -23,7 +23,7 @@ class ImagingRules:
     spheroidal gridding function in pixels; kernel_1d, kernel_2d: factors by which that function reduces noise that is
     common to a raster row (of the OFF), and noise of single spectra (of the ON); raw_correlations: also image every
     correlation by itself; register_antennas: images of single antennas are products, too; prefix: names of images begin
-    with observation and stage.
+    with observation and stage; sky_lines: channels of atmospheric lines are no evidence.
     """
 
     cells_per_beam: float = 9.0
@@ -34,6 +34,7 @@ class ImagingRules:
     raw_correlations: bool = False
     register_antennas: bool = False
     prefix: bool = True
+    sky_lines: bool = True
 
 
 @heuristic("hsd.imaging_rules")

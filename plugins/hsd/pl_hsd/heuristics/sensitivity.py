@@ -23,7 +23,7 @@ class RasterExtent:
 
     width: length of a row, height: between the first and the last row of a map, separation: of neighbouring rows;
     angle_deg: of the sweep, from east towards north, in [0, 180); row_s: duration of a row of full length; n_rows: such
-    rows; share: of all spectra that these maps have.
+    rows; share: of all spectra that these maps have; ra_deg, dec_deg: the middle of the rows.
     """
 
     width: float
@@ -33,6 +33,8 @@ class RasterExtent:
     row_s: float
     n_rows: int
     share: float = 1.0
+    ra_deg: float = math.nan
+    dec_deg: float = math.nan
 
 
 def raster_extents(
@@ -73,7 +75,10 @@ def raster_extents(
             continue
         measured = _extent([rows[k] for k in chosen], ends[chosen], of_map[chosen], x, y, np.asarray(interval_s, float))
         if measured is not None:
-            found.append(attrs.evolve(measured, share=sum(rows[k].size for k in chosen) / total))
+            spectra = np.concatenate([rows[k] for k in chosen])
+            middle = [float(v[spectra].min() + v[spectra].max()) / 2 for v in (ra, dec)]
+            share = sum(rows[k].size for k in chosen) / total
+            found.append(attrs.evolve(measured, share=share, ra_deg=middle[0] % 360.0, dec_deg=middle[1]))
     return tuple(found)
 
 

@@ -44,6 +44,10 @@ class Arrays:
     def __contains__(self, name: str) -> bool:
         return name in self._file.files
 
+    def get(self, name: str) -> NDArray[Any] | None:
+        """An array, or None where there is none."""
+        return np.asarray(self._file[name]) if name in self._file.files else None
+
     @property
     def frame(self) -> Any:
         from pl_kernel.weblog.plots import SkyFrame
@@ -214,11 +218,15 @@ def profile_map(arrays: Arrays, image: SdImage, kind: str) -> ProfileMap:
     whole = frequency.size // group * group
     if group > 1:
         frequency, average = (v[:whole].reshape(-1, group).mean(axis=1) for v in (frequency, average))
+    air = arrays.get("transmission")
+    if air is not None and group > 1:
+        air = air[:whole].reshape(-1, group).mean(axis=1)
     n = image.numbers
     spans = [(a / group, b / group) for a, b in n.line_channels] if n else []
     return ProfileMap(
         spectra=arrays[kind], frequency_hz=frequency, x_offset=arrays[f"{kind}_x"], y_offset=arrays[f"{kind}_y"],
         unit=n.unit if n else "", average=average, line_masks=spans, centre="the map's centre",
+        atmosphere=air,
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def draw_profile_map(
     side = min(1.25, 9.0 / max(n_columns, 1))
     wide = max(5.2, side * n_columns)
     tall = max(1.0, side * 0.82) * n_rows
-    left, right, top, gap, strip, bottom = 0.85, 0.25, 0.45, 0.62, 1.35, 0.55
+    left, right, top, gap, strip, bottom = 0.85, 0.25 if profiles.atmosphere is None else 0.75, 0.45, 0.62, 1.35, 0.55
     height = top + strip + gap + tall + bottom
     with figure(path, left + wide + right, height, (left, right, bottom, top)) as fig:
         width = left + wide + right
@@ -200,7 +200,8 @@ def _draw_average(ax: Any, profiles: ProfileMap, title: str, subtitle: str) -> N
         air = ax.twinx()
         air.grid(False)
         air.plot(frequency, 100 * profiles.atmosphere, color=PALETTE[3], linewidth=0.8)
-        air.set_ylabel("Air (%)", color=PALETTE[3])
+        air.set_ylabel("Transmission (%)", color=PALETTE[3], fontsize=8)
+        air.tick_params(axis="y", colors=PALETTE[3], labelsize=7.5)
 
 
 def _limits(*sets: Any) -> tuple[float, float]:
