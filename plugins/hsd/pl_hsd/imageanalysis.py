@@ -17,7 +17,6 @@ from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.imageplan import MapPlan
 from pl_hsd.mapmaking import Cube, forget, read_cube
 from pl_hsd.ranges import IMAGE, SpectralRanges
-from pl_hsd.weblog.profilemaps import sparse_edges
 from pl_kernel.params import as_tuple
 from pl_kernel.stage_context import ItemContext
 
@@ -285,7 +284,7 @@ def _profiles(cube: Cube, arrays: dict[str, Any], *, detailed: bool) -> None:
     for name, pixels, most in (("sparse", half, 7), ("detail", half, 48)):
         if name == "detail" and not detailed:
             continue
-        edges_x, edges_y = sparse_edges(x0, x1, pixels, most), sparse_edges(y0, y1, pixels, most)
+        edges_x, edges_y = (cubes.sparse_edges(a, b, pixels, most) for a, b in ((x0, x1), (y0, y1)))
         profile = cubes.cell_spectra(cube.values, edges_x, edges_y)
         group = math.ceil(profile.shape[2] / DETAIL_CHANNELS)
         if group > 1:

@@ -135,6 +135,18 @@ def channel_bins(low: int, high: int, most: int) -> list[tuple[int, int]]:
     return [(first + k * width, first + (k + 1) * width - 1) for k in range(number)]
 
 
+def sparse_edges(first: int, last: int, pixels: int, most: int = 7) -> list[int]:
+    """Edges of at most `most` cells of equal width that cover pixels first … last (included), each ≥ `pixels` wide.
+
+    The last edge is one beyond the last pixel of the last cell; cells keep the middle of the range in their middle.
+    """
+    count = last - first + 1
+    number = max(1, min(most, count // max(1, pixels)))
+    width = max(1, count // number)
+    start = first + (count - number * width) // 2
+    return [start + k * width for k in range(number + 1)]
+
+
 def cell_spectra(cube: Any, edges_x: Sequence[int], edges_y: Sequence[int]) -> NDArray[np.float32]:
     """Mean spectra [row, column, channel] of rectangles of pixels; NaN where a rectangle has no valid pixel.
 

@@ -17,6 +17,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pl_hsd.heuristics.cubes import sparse_edges as sparse_edges
+
 FloatArray = NDArray[np.float64]
 Spans = Sequence[Sequence[float]]
 _POINTS = 240
@@ -75,18 +77,6 @@ class ProfileMap:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(good, flat, 0).sum(axis=0) / good.sum(axis=0)
         return np.asarray(np.where(good.any(axis=0), mean, np.nan))
-
-
-def sparse_edges(first: int, last: int, pixels: int, most: int = 7) -> list[int]:
-    """Edges of at most `most` cells of equal width that cover pixels first … last (included), each ≥ `pixels` wide.
-
-    The last edge is one beyond the last pixel of the last cell; cells keep the middle of the range in their middle.
-    """
-    count = last - first + 1
-    number = max(1, min(most, count // max(1, pixels)))
-    width = max(1, count // number)
-    start = first + (count - number * width) // 2
-    return [start + k * width for k in range(number + 1)]
 
 
 def pages(rows: int, columns: int, side: int = 8) -> list[tuple[slice, slice]]:
