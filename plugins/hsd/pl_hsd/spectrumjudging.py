@@ -214,7 +214,7 @@ def _rejected(
 ) -> tuple[BoolArray, list[float | None]]:
     n_pol = len(member.correlations)
     if rule == "tsys":
-        judged = [clip(member.tsys_k[:, p], threshold, rounds=rounds, lower=0.0) for p in range(n_pol)]
+        judged = [clip(member.tsys_k[:, p], threshold, rounds=rounds, lower=0.0, robust=False) for p in range(n_pol)]
         return np.stack([~j.good for j in judged], axis=1), [_finite(j.upper) for j in judged]
     when = "after" if rule in _AFTER else "before"
     if rule.endswith("e"):

@@ -56,7 +56,7 @@ class TestInjected:
     def test_an_outlying_tsys_is_flagged_and_so_is_zero(self) -> None:
         tsys = np.random.default_rng(1).normal(80, 2, 500)
         tsys[[3, 77]] = 400.0, 0.0
-        judged = clip(tsys, 3.0, lower=0.0)
+        judged = clip(tsys, 3.0, lower=0.0, robust=False)
         assert not judged.good[[3, 77]].any()
         assert (~np.delete(judged.good, [3, 77])).mean() <= 0.03
 
@@ -92,8 +92,15 @@ class TestStatistics:
     def test_clipping_is_repeated_without_those_rejected(self) -> None:
         """1,000 hides 100 in the first round; once it is gone, 100 stands out."""
         values = np.concatenate([np.random.default_rng(0).normal(10, 1, 50), [1000.0, 100.0]])
-        assert clip(values, 5.0, rounds=0).good[51]
-        assert not clip(values, 5.0, rounds=3).good[50:].any()
+        assert clip(values, 5.0, rounds=0, robust=False).good[51]
+        assert not clip(values, 5.0, rounds=3, robust=False).good[50:].any()
+
+    def test_outliers_do_not_hide_each_other(self) -> None:
+        """13 of 400 at 20 times the others: mean + 8 sigma is above them, the median is not misled."""
+        values = np.concatenate([np.random.default_rng(0).normal(0.2, 0.012, 400), np.full(13, 4.0)])
+        assert clip(values, 8.0, robust=False).good.all()
+        judged = clip(values, 8.0)
+        assert not judged.good[400:].any() and judged.good[:400].all()
 
     def test_equal_values_are_all_good(self) -> None:
         assert clip(np.full(10, 3.0), 3.0).good.all()

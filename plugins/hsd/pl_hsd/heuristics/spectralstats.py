@@ -1,7 +1,8 @@
 """Statistics of single spectra, and which of them are outliers.
 
-Thresholds and rules are the reference pipeline's (2026), with one difference: spectra that were rejected in one round
-of clipping do not count in the next one, where the reference counts them as zeros.
+Thresholds and rules are the reference pipeline's (2026), with two differences. Spectra that were rejected in one round
+of clipping do not count in the next one, where the reference counts them as zeros. And clipping of rms values starts
+from median and quartiles: a few bad spectra in a hundred widen mean and standard deviation until none is rejected.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+
+_QUARTILE = 0.6745
+"""Distance of the quartiles from the median of a normal distribution, in standard deviations."""
 
 UNKNOWN = -1.0
 """A statistic that could not be computed: such a spectrum is never judged."""
@@ -77,15 +81,21 @@ class Judgement:
     good: BoolArray
 
 
-def clip(values: ArrayLike, threshold: float, *, rounds: int = 5, lower: float = -1.0) -> Judgement:
+def clip(
+    values: ArrayLike, threshold: float, *, rounds: int = 5, lower: float = -1.0, robust: bool = True
+) -> Judgement:
     """Judge values against mean + threshold x standard deviation of those that were good in the round before.
 
     The limits are computed ``rounds`` + 1 times and everyone is judged anew in each.  Values below 0 are unknown: they
-    count nowhere and stay good.  ``lower`` is exclusive, for Tsys: 0.
+    count nowhere and stay good.  ``lower`` is exclusive, for Tsys: 0.  ``robust`` : begin with those within the
+    threshold of the median, in deviations estimated from the distance of median and lower quartile.
     """
     array = np.asarray(values, dtype=np.float64)
     known = np.isfinite(array) & (array >= 0)
     good = known.copy()
+    if robust and known.any():
+        quartile, middle = np.percentile(array[known], [25, 50])
+        good &= array <= middle + threshold * (middle - quartile) / _QUARTILE if middle > quartile else True
     upper = np.inf
     for _ in range(rounds + 1):
         sample = array[good]
