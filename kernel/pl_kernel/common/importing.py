@@ -14,9 +14,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -71,8 +71,12 @@ class Imported:
     rules: bool = False
 
 
-def import_data(ctx: StageContext, inputs: ImportInputs) -> tuple[Imported, ...]:
+def import_data(
+    ctx: StageContext, inputs: ImportInputs, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Imported, ...]:
     """Import every path of ``inputs.vis``: recognise, copy or convert, read, apply the rules of intents.
+
+    ``options`` are further arguments for the importers, by kind: ``{"asdm": {"ocorr_mode": "co"}}``.
 
     Raises
     ------
@@ -205,7 +209,9 @@ def working_copy(ctx: StageContext, source: Path, target: Path) -> int:
         return new
 
     # Links inside are followed: what they point at would be written through them.
-    shutil.copytree(source, partial, copy_function=place, ignore=_locks, ignore_dangling_symlinks=True)
+    # Lock files are copied, too: casacore keeps the number of rows there when a table was not closed in good order, and
+    # without them such a table is empty.
+    shutil.copytree(source, partial, copy_function=place, ignore_dangling_symlinks=True)
     for folder, _, _ in os.walk(partial):
         _allow(Path(folder), stat.S_IRWXU)
     keep = _raw_managers(ctx, partial)
@@ -227,11 +233,6 @@ def working_copy(ctx: StageContext, source: Path, target: Path) -> int:
 
 def _allow(path: Path, bits: int) -> None:
     path.chmod(stat.S_IMODE(path.stat().st_mode) | bits)  # archives are often read-only, and copies keep that
-
-
-def _locks(_folder: str, names: list[str]) -> list[str]:
-    # Lock files hold process ids of whoever had the table open; casacore makes new ones.
-    return [name for name in names if name == "table.lock"]
 
 
 def _raw_managers(ctx: StageContext, path: Path) -> set[int]:

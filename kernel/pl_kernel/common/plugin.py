@@ -14,10 +14,11 @@ def pl_api() -> str:
 
 @hookimpl
 def pl_importers() -> list[Importer]:
-    """Measurement sets and UVFITS."""
+    """Measurement sets, UVFITS and science data models."""
     return [
         Importer("ms", "CASA measurement set (a working copy is made)", Lazy("ms", f"{_HERE}.importing:import_ms")),
         Importer("uvfits", "UVFITS file", Lazy("uvfits", f"{_HERE}.importing:import_uvfits")),
+        Importer("asdm", "science data model (ASDM, SDM)", Lazy("asdm", f"{_HERE}.sdm:import_sdm")),
     ]
 
 

@@ -9,6 +9,7 @@ import attrs
 
 _SETTLING_S = 10.0
 """The antennas of the VLA are on source within this time after the first dump of a scan."""
+_WORDS = {3: "three", 4: "four"}
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +130,7 @@ def quack(scans: Sequence[ScanTiming], integration_s: float) -> tuple[float, tup
     The reference pipeline flags 1.5 integrations, meaning the first dump, of a few seconds. On data averaged to more
     than 10 s that would cost most of a short calibrator scan for a settling time that the first average mostly hides:
     half an integration (exactly the first dump) is flagged there, and scans of fewer than four dumps are left whole.
+    Of faster data, scans of one or two dumps are left whole, too: nothing would remain of them.
     """
     moved = []
     before: ScanTiming | None = None
@@ -136,11 +138,12 @@ def quack(scans: Sequence[ScanTiming], integration_s: float) -> tuple[float, tup
         if before is None or scan.field != before.field or scan.spws != before.spws:
             moved.append(scan)
         before = scan
-    if integration_s <= _SETTLING_S:
-        return 1.5 * integration_s, tuple(s.id for s in moved), "1.5 integrations after each change of field or setup"
-    long_enough = [s for s in moved if s.integrations >= 4]
+    short_dumps = integration_s <= _SETTLING_S
+    least = 3 if short_dumps else 4
+    long_enough = [s for s in moved if s.integrations >= least]
     spared = len(moved) - len(long_enough)
-    reason = f"the first dump of {integration_s:g} s after each change of field or setup"
+    what = "1.5 integrations" if short_dumps else f"the first dump of {integration_s:g} s"
+    reason = f"{what} after each change of field or setup"
     if spared:
-        reason += f"; {spared} scan{'s' if spared > 1 else ''} of fewer than four dumps spared"
-    return 0.5 * integration_s, tuple(s.id for s in long_enough), reason
+        reason += f"; {spared} scan{'s' if spared > 1 else ''} of fewer than {_WORDS[least]} dumps spared"
+    return (1.5 if short_dumps else 0.5) * integration_s, tuple(s.id for s in long_enough), reason

@@ -42,6 +42,13 @@ def imported(result: ImportdataResult) -> list[QAScore]:
                 applies_to=AppliesTo(vis=source.vis),
             )
         )  # fmt: skip
+    for name, sentences in result.unsupported.items():
+        scores.append(
+            QAScore(
+                metric="import.unsupported", value=len(sentences), score=0.5, short="Unsupported set-up",
+                long=f"{name}: {' '.join(sentences)}", applies_to=AppliesTo(vis=name),
+            )
+        )  # fmt: skip
     old = [name for name, processed in result.has_history.items() if processed]
     scores.append(
         QAScore(

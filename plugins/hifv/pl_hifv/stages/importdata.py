@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import attrs
 
 from pl_hif.heuristics.intents import FieldFacts, IntentDecision, ScanFacts, StandardFacts, infer
+from pl_hifv import fluxfile
+from pl_hifv.calibrators import UVRANGES
+from pl_hifv.fluxfile import CatalogueFlux
 from pl_hifv.heuristics.bands import is_line_window
 from pl_hifv.lines import KEY
 from pl_hifv.telescopes import strength
@@ -19,6 +25,14 @@ from pl_kernel.stage_context import StageContext
 class ImportdataInputs(ImportInputs):
     infer_intents: bool = param(
         True, doc="Infer what fields were observed for, when neither the data nor the user say it."
+    )
+    ocorr_mode: str = param(
+        "co", choices=("co", "ca", "ao"), doc="Correlations to take from a science data model: cross, both, auto."
+    )
+    asis: str = param("Receiver CalAtmosphere", doc="Tables of a science data model to copy as they are.", hidden=True)
+    bdfflags: bool = param(False, doc="Set the flags that the correlator wrote into a science data model's binaries.")
+    fluxfile: Path | None = param(
+        None, doc="File of flux densities and uv ranges of calibrators; default flux.csv beside the data."
     )
     specline_spws: str = param(
         "auto", doc="Windows with spectral lines: auto (by band, width and channels), none, all, or ids such as 2,4~6."
@@ -57,16 +71,23 @@ class ImportdataResult(Result):
     spws: tuple[SpwKind, ...]
     missing_scans: dict[str, tuple[int, ...]]
     has_history: dict[str, bool] = attrs.field(factory=dict)
+    fluxes: tuple[CatalogueFlux, ...] = ()
+    unsupported: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
 
 
 class Importdata(Stage[ImportdataInputs, ImportdataResult]):
     """Import VLA data and learn what each scan is for.
 
-    Measurement sets get a working copy, UVFITS is converted. Intents come from the data; failing that from the user's
-    rules; failing that they are inferred: a field at the position of a standard calibrator sets the flux scale, the
-    strongest of them the bandpass, fields that alternate with another one calibrate its phases, the rest are targets.
-    Every decision is listed with its reason. Each window is classified as line or continuum by its band, width and
-    channels.
+    Measurement sets get a working copy, UVFITS and science data models are converted; the online flags of a science
+    data model are written to NAME.flagonline.txt, where hifv_flagdata finds them. Intents come from the data; failing
+    that from the user's rules; failing that they are inferred: a field at the position of a standard calibrator sets
+    the flux scale, the strongest of them the bandpass, fields that alternate with another one calibrate its phases, the
+    rest are targets. Every decision is listed with its reason. Each window is classified as line or continuum by its
+    band, width and channels.
+
+    Flux densities and uv ranges of calibrators are read from flux.csv (columns ms, field, spw, I, Q, U, V, spix, uvmin,
+    uvmax, comment; uv ranges in wavelengths) or from the Source.xml of a science data model: solutions on a field use
+    its range. Data of the 4 and P bands are imported, and the warning names their windows.
 
     Rules given by the user win over what the data say: observers make mistakes. The reference pipeline needs intents
     in the data and cannot begin without; its line and continuum rules (2026) are used unchanged.
@@ -80,21 +101,30 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
         imported, sources, kinds = [], [], []
         lines: dict[str, list[int]] = {}
         missing: dict[str, tuple[int, ...]] = {}
-        for item in import_data(ctx, inputs):
+        fluxes: list[CatalogueFlux] = []
+        options = {"ocorr_mode": inputs.ocorr_mode, "asis": inputs.asis, "bdfflags": inputs.bdfflags}
+        for item in import_data(ctx, inputs, {"asdm": options}):
             ms, source = self._with_intents(ctx, item, inputs.infer_intents)
             imported.append(attrs.evolve(item, ms=ms))
             sources.append(source)
             lines[ms.name] = line_windows(ms, inputs.specline_spws)
             kinds += _kinds(ms, set(lines[ms.name]))
+            fluxes += _catalogue(ctx, ms, item.source, inputs.fluxfile)
             present = {s.id for s in ms.scans}
             missing[ms.name] = tuple(i for i in range(1, max(present, default=0) + 1) if i not in present)
+        unsupported = {i.ms.name: _unsupported(i.ms) for i in imported}
+        for name, sentences in unsupported.items():
+            for sentence in sentences:
+                ctx.log.warning(f"{name}: {sentence}")
+        ranges = {i.ms.name: fluxfile.uv_ranges([f for f in fluxes if f.vis == i.ms.name]) for i in imported}
         return ImportdataResult(
+            fluxes=tuple(fluxes), unsupported={k: v for k, v in unsupported.items() if v},
             imported=tuple(imported), intents=tuple(sources), spws=tuple(kinds), missing_scans=missing,
             has_history={
                 i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
                 for i in imported
             },
-            effects=(*(AddMeasurementSet(i.ms) for i in imported), SetValue(KEY, lines)),
+            effects=(*(AddMeasurementSet(i.ms) for i in imported), SetValue(KEY, lines), SetValue(UVRANGES, ranges)),
         )  # fmt: skip
 
     def _with_intents(self, ctx: StageContext, item: Imported, wanted: bool) -> tuple[MeasurementSet, IntentSource]:
@@ -114,6 +144,34 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             ctx.log.info(f"{ms.name}: {decision.field_name} is {', '.join(decision.intents)}. {decision.reason}")
         ms = ms.with_intents({d.field: d.intents for d in decisions})
         return ms, IntentSource(vis=ms.name, source="inferred", decisions=decisions, doubts=doubts)
+
+
+UNSUPPORTED_BANDS = ("4", "P")
+"""Bands whose interference, ionosphere and linear feeds nothing here is made for."""
+
+
+def _unsupported(ms: MeasurementSet) -> tuple[str, ...]:
+    """What about a measurement set the calibration is not made for, in sentences."""
+    found = []
+    for band in UNSUPPORTED_BANDS:
+        spws = [str(s.id) for s in ms.science_spws if s.band == band]
+        if spws:
+            found.append(
+                f"Windows {', '.join(spws)} are of {band} band, which this calibration is not commissioned for:"
+                " its results there are no more than a first look."
+            )
+    if not ms.science_spws:
+        found.append("No window is fit for calibration: each has 1 or 4 channels, or was observed for pointing only.")
+    return tuple(found)
+
+
+def _catalogue(ctx: StageContext, ms: MeasurementSet, source: str, given: Path | None) -> Sequence[CatalogueFlux]:
+    """What a file or the science data model says of the calibrators' flux densities."""
+    found = fluxfile.catalogue(ms, Path(source), given, ctx.work)
+    for one in found:
+        if one.uvrange:
+            ctx.log.info(f"{ms.name}: solutions on {one.field_name} use the baselines {one.uvrange} ({one.origin}).")
+    return found
 
 
 def _facts(ctx: StageContext, ms: MeasurementSet) -> tuple[list[FieldFacts], list[ScanFacts], list[StandardFacts]]:

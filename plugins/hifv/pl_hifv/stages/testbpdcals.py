@@ -80,11 +80,11 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
     them flagged; later stages take it over. The corrected column of these scans is written for the search for
     interference; the tables are of passage.
 
-    A deformatter is called bad when in four or more windows of a baseband (or all of two or three) the amplitude of
-    an antenna's bandpass falls below 0.15 of its maximum, or its phase ranges over more than 50°, within the inner 80 % of the channels.
-    When that is so for half of the antennas, the reference antenna is to blame: it is put aside for the rest of the
-    run and the band is solved again, up to three times. Bad basebands are flagged in the correlations that fail,
-    with the cross hands; not in data from before MJD 56062.7.
+    A deformatter is called bad when in four or more windows of a baseband (or all of two or three) the amplitude of an
+    antenna's bandpass falls below 0.15 of its maximum, or its phase ranges over more than 50°, within the inner 80 % of
+    the channels. When that is so for half of the antennas, the reference antenna is to blame: it is put aside for the
+    rest of the run and the band is solved again, up to three times. Bad basebands are flagged in the correlations that
+    fail, with the cross hands; not in data from before MJD 56062.7.
 
     Limits are the reference pipeline's (2026). Different here: phases are unwrapped before their range is taken;
     flags name the correlation that failed; antennas are counted, not flag commands; a repeated pass begins with the

@@ -40,6 +40,17 @@ def importdata_page(page: Any, ctx: Any, result: ImportdataResult) -> None:
         ],
         units={"Size": "MB"}, formats={"Minutes": ".0f", "Size": ".1f"},
     )  # fmt: skip
+    for vis, sentences in result.unsupported.items():
+        for sentence in sentences:
+            page.note(f"{vis}: {sentence}", "warning")
+    if result.fluxes:
+        page.table(
+            ["Measurement set", "Field", "Name", "Spw", "Flux density", "Baselines", "From"],
+            [[f.vis, f.field, f.field_name, f.spw if f.spw >= 0 else None, f.flux_jy, f.uvrange or "all", f.origin]
+             for f in result.fluxes],
+            caption="Flux densities stated for calibrators, and the baselines their solutions use.",
+            units={"Flux density": "Jy"}, formats={"Flux density": ".4f"},
+        )  # fmt: skip
     page.section("What the fields are for")
     for source in result.intents:
         page.text(f"{source.vis}: {_SOURCES[source.source]}")
