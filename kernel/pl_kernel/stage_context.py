@@ -301,11 +301,13 @@ class StageContext(ItemContext):
         return [answer for answer, _ in answers]
 
     def warm_up(self) -> None:
-        """Have item workers of this machine import CASA while the stage does what comes before its first items."""
+        """Import CASA, in the item workers of this machine as well: all at once, before the first stage needs it."""
         if self.workers > 1 and not self.scheduler:
             pool = _shared_pool(self.workers, "", self._items_log)
             assert isinstance(pool, Pool)
             pool.warm(import_casa, self._items_log)
+            with contextlib.suppress(PlError):  # without CASA, the stages that need it will say so
+                self.casa.start()
 
     @property
     def _items_log(self) -> Path:

@@ -103,8 +103,55 @@ def test_times_add_up(tmp_path):
     for stage in times.stages:
         parts = stage.casa + stage.own + stage.score + stage.snapshot + stage.render
         assert 0 < parts <= stage.total + 0.01
+    assert times.stages[0].begin == 0 and times.stages[1].begin >= times.stages[0].passed
     lines = timing.as_csv([times]).splitlines()
     assert len(lines) == 3 and lines[0].startswith("run,stage,name,total")
+
+
+def made_up(**changes):
+    stage = {"number": 1, "name": "x", "total": 10.0, "casa": 16.0, "own": 1.0, "score": 0.0, "snapshot": 1.0,
+             "render": 3.0, "peak_rss_mb": 100.0, "wait": 2.0, "begin": 5.0, "passed": 10.0}  # fmt: skip
+    return timing.StageTime(**{**stage, **changes})
+
+
+def test_the_pieces_of_a_stage_fill_the_time_that_passed_with_any_number_of_workers():
+    from pl_kernel.weblog.times import parts_of
+
+    # 2 s waiting, 1 s snapshot; two workers spent 16 s in CASA in the 7 s that are left.
+    assert [(p.kind, p.at, p.width) for p in parts_of(made_up())] == [
+        ("wait", 5.0, 2.0), ("snapshot", 7.0, 1.0), ("casa", 8.0, 7.0)
+    ]  # fmt: skip
+    assert [(p.kind, p.width) for p in parts_of(made_up(casa=4.0))] == [
+        ("wait", 2.0), ("snapshot", 1.0), ("casa", 4.0), ("own", 1.0), ("rest", 2.0)
+    ]  # fmt: skip
+
+
+def test_runs_beside_each_other_show_the_ratio_and_what_one_of_them_lacks():
+    def run(name, total, *tasks):
+        times = [timing.TaskTime(number=1, stage="x", task=t, calls=2, seconds=s, longest=s) for t, s in tasks]
+        return timing.RunTime(run=name, stages=(made_up(total=total),), tasks=tuple(times))
+
+    first, second = run("a", 10.0, ("gaincal", 4.0), ("gaincal", 2.0)), run("b", 5.0, ("gaincal", 3.0), ("tclean", 9.0))
+    lines = timing.compared([first, second])
+    assert [(n.what, n.seconds, n.ratio) for n in lines["stages"]] == [("001 x", (10.0, 5.0), 0.5)]
+    assert [(n.what, n.seconds, n.ratio) for n in lines["tasks"]] == [
+        ("tclean", (None, 9.0), None), ("gaincal", (6.0, 3.0), 0.5)
+    ]  # fmt: skip
+    details = timing.details_as_csv([first, second]).splitlines()
+    assert details[0] == "run,stage,name,kind,what,count,seconds,longest" and len(details) == 5
+    assert details[4] == "b,1,x,task,tclean,2,9.000,9.000"
+
+
+def test_times_of_two_runs_become_a_page(tmp_path, capsys):
+    from pl_kernel.cli.app import call
+
+    with Session.create(tmp_path / "a", RECIPE) as session:
+        session.run()
+    page = tmp_path / "times.html"
+    assert call(["timing", str(tmp_path / "a"), str(tmp_path / "a"), "-o", str(page)]) == 0
+    assert "toy_measure" in page.read_text() and "Last over first" in page.read_text()
+    assert call(["timing", str(tmp_path / "a"), "--details"]) == 2
+    assert "--csv" in capsys.readouterr().err
 
 
 def test_a_list_of_runs_is_checked_before_any_work(tmp_path):

@@ -70,7 +70,7 @@ def pages(run: Path) -> list[Path]:
 
 
 def test_every_page_is_well_formed_and_has_a_title_and_one_h1(run: Path) -> None:
-    assert len(pages(run)) == 8 + 1 + 6  # overview pages, one measurement set, six stages
+    assert len(pages(run)) == 9 + 1 + 6  # overview pages, one measurement set, six stages
     for page in pages(run):
         outline = Outline(page.read_text())
         names = [tag for tag, _ in outline.tags]

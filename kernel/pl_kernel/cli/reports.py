@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import InputError
 from . import output
 from .app import FAILED, OK, debug_option, json_option
 
@@ -49,15 +50,22 @@ def compare(first: Path, second: Path, page: Path | None, no_data: bool, as_json
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--csv", "as_csv", is_flag=True, help="Write the stages of all runs as CSV.")
+@click.option("--details", is_flag=True, help="With --csv: CASA tasks and plots instead of stages.")
+@click.option("-o", "--output", "page", type=click.Path(path_type=Path), help="Write runs side by side as a web page.")
 @json_option
 @debug_option
-def timing(runs: tuple[Path, ...], as_csv: bool, as_json: bool) -> int:
+def timing(runs: tuple[Path, ...], as_csv: bool, details: bool, page: Path | None, as_json: bool) -> int:
     """Show where the time of RUNS went, per stage and per CASA task."""
     from ..reports import timing as times
+    from ..reports.page import write_report
 
+    if details and not as_csv:
+        raise InputError("--details needs --csv.")
     found = [times.timing(run) for run in runs]
+    if page is not None:
+        write_report(page, "timing.html", runs=found, names=[Path(r.run).name for r in found], **times.compared(found))
     if as_csv:
-        click.echo(times.as_csv(found), nl=False)
+        click.echo(times.details_as_csv(found) if details else times.as_csv(found), nl=False)
         return OK
     if as_json:
         output.write_json(found)
@@ -68,6 +76,8 @@ def timing(runs: tuple[Path, ...], as_csv: bool, as_json: bool) -> int:
         output.columns([times.STAGE_COLUMNS, *(tuple(map(str, times.row(stage))) for stage in run.stages)])
         worst = sorted(run.tasks, key=lambda task: -task.seconds)[:10]
         output.columns([(t.task, t.stage, f"{t.calls} calls", f"{t.seconds:.1f} s") for t in worst])
+    if page is not None:
+        click.echo(f"Page: {page}")
     return OK
 
 

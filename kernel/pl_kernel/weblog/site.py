@@ -32,7 +32,8 @@ from pl_kernel.weblog.views import StageSummary
 _HERE = Path(__file__).parent
 _PAGES = (
     ("index", "Summary"), ("observation/index", "Observation"), ("stages", "Stages"), ("topics", "Quality"),
-    ("images", "Images"), ("calibration", "Calibration"), ("files", "Files"), ("environment", "Environment"),
+    ("images", "Images"), ("calibration", "Calibration"), ("timing", "Time"), ("files", "Files"),
+    ("environment", "Environment"),
 )  # fmt: skip
 _ASSETS = ("style.css", "theme.js", "app.js", "icon.svg")
 _STATE = ".state.json"
@@ -220,6 +221,7 @@ class _Site:
         tables = [p for s in self.stages for p in s.pictures if "caltable" in p["tags"]]
         library = calibration_rows(context.get("calibration"))
         self._render_if_new("calibration.html", "calibration", known, library=library, pictures=tables)
+        self._write_times()
         self._render("files.html", "files", files=self._files(context), **common)
         self._render("environment.html", "environment", environment=_environment_tables(self.run), **common)
         self._render("observations.html", "observation/index", **common)
@@ -227,6 +229,18 @@ class _Site:
             for picture in view.pictures:
                 self._link_picture(picture)
             self._render("observation.html", f"observation/{view.slug}", ms=view, **common)
+
+    def _write_times(self) -> None:
+        from pl_kernel.reports.timing import as_csv, details_as_csv
+        from pl_kernel.weblog.times import run_times, times_view
+
+        workers = views.as_dict(self.run.get("options")).get("workers", 1)
+        times = run_times(self.root, (s.times for s in self.stages), workers)
+        hrefs = {s.number: s.href for s in self.stages}
+        self._render("timing.html", "timing", times=times_view(times), hrefs=hrefs)
+        (self.out / "files").mkdir(exist_ok=True)
+        for name, text in (("timing.csv", as_csv), ("timing-details.csv", details_as_csv)):
+            _replace(self.out / "files" / name, text([times]).encode())
 
     def _progress(self) -> dict[str, Any]:
         steps = views.as_dicts(self.run.get("steps"))

@@ -286,6 +286,7 @@ class StageSummary:
     sections: tuple[tuple[str, str], ...]
     error: str
     calls: int
+    times: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def band(self) -> str:
@@ -316,6 +317,8 @@ def stage_summary(folder: Path) -> StageSummary:
     worst = next((s for s in scores if s.score is not None), None)
     topics = [s.topic for s in scores if s.topic in TOPICS]
     error = as_dict(stage.get("error"))
+    from .times import stage_facts
+
     return StageSummary(
         number=int(head) if head.isdigit() else 0,
         name=name,
@@ -340,6 +343,7 @@ def stage_summary(folder: Path) -> StageSummary:
         sections=tuple((str(s.get("title", "")), str(s.get("anchor", ""))) for s in as_dicts(page.get("sections"))),
         error=str(error.get("sentence") or ""),
         calls=sum(1 for c in read(folder / "casa_calls.json", []) if as_dict(c).get("kind") != "file"),
+        times=stage_facts(folder),
     )  # fmt: skip
 
 
