@@ -16,6 +16,7 @@ BoolArray = NDArray[np.bool_]
 _QUIET, _WAVY, _STRONG = 3.0, 5.0, 10.0
 _HIGHEST = 15 / 2048  # of the channels: faster ripples are no baseline
 _BROADEST_SHARE = 1.4
+_CHUNK_SAMPLES = 262_144
 
 
 def mean_power(data: NDArray[np.float32], use: BoolArray, groups: ArrayLike, n_groups: int) -> FloatArray:
@@ -24,15 +25,24 @@ def mean_power(data: NDArray[np.float32], use: BoolArray, groups: ArrayLike, n_g
     data, use : [spectrum, channel]; channels that do not count are taken as the mean of the others.
     groups : [spectrum], number of the group.  Returns [group, channel // 2 + 1]; 0 for groups without data.
     """
+    from scipy.fft import rfft  # of single precision in single precision, several at once
+    from scipy.sparse import csr_array
+
     index = np.asarray(groups, dtype=np.int64)
-    count = use.sum(axis=1)
-    kept = count > 0
-    level = np.where(use, data, 0).sum(axis=1) / np.maximum(count, 1)
-    centred = np.where(use, data - level[:, None].astype(np.float32), np.float32(0))
-    amplitude = np.abs(np.fft.rfft(centred, axis=1)) * kept[:, None]
-    total = np.zeros((n_groups, amplitude.shape[1]))
-    np.add.at(total, index, amplitude)
-    return normalised(total)
+    n_chan = data.shape[1]
+    total = np.zeros((n_groups, n_chan // 2 + 1), dtype=np.float32)
+    step = max(1, _CHUNK_SAMPLES // max(n_chan, 1))
+    for first in range(0, len(data), step):
+        part = slice(first, first + step)
+        values = np.where(use[part], data[part], np.float32(0))
+        count = np.maximum(np.count_nonzero(use[part], axis=1), 1).astype(np.float32)
+        values -= (values.sum(axis=1) / count)[:, None]
+        values *= use[part]
+        amplitude = np.abs(rfft(values, axis=1, overwrite_x=True))
+        own, place = np.unique(index[part], return_inverse=True)
+        one = np.ones(place.size, dtype=np.float32)
+        total[own] += csr_array((one, (place.ravel(), np.arange(place.size)))) @ amplitude
+    return normalised(total.astype(np.float64))
 
 
 def normalised(total: FloatArray) -> FloatArray:
