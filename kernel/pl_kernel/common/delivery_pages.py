@@ -12,7 +12,7 @@ from .restoredata import RestoredataResult
 
 GROUPS = (
     ("Images", "images", ("fits",)),
-    ("Calibration", "calibration", ("flags", "applied", "caltables", "restore", "ms")),
+    ("Calibration", "calibration", ("flags", "applied", "caltables", "baselines", "restore", "ms")),
     ("Scripts and reports", "scripts", ("script", "report", "weblog", "manifest", "auxiliary")),
 )
 """Headings of the page, anchors, and the kinds of products below them; other kinds follow the last."""
@@ -38,9 +38,11 @@ def _products(page: Page, title: str, anchor: str, products: list[Exported]) -> 
     if not products:
         return
     page.section(title, anchor=anchor)
+    # Names of images say what they are of.
+    of = {p.name: p.source or "the run" for p in products if p.kind != "fits"}
     page.table(
-        ["File", "Of", "Content", "Size"],
-        [[_link(p.name), p.source or "the run", p.doc or p.kind, p.size_bytes / 1e6] for p in products],
+        ["File", *(["Of"] if of else []), "Content", "Size"],
+        [[_link(p.name), *([of[p.name]] if of else []), p.doc or p.kind, p.size_bytes / 1e6] for p in products],
         units={"Size": "MB"}, formats={"Size": ".2f"},
     )  # fmt: skip
 

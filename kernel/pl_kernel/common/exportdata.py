@@ -179,8 +179,10 @@ class Exporter(Stage[I, ExportdataResult]):
             doc = f"flag version {delivery.FINAL} and those for a restore"
             job.collect("flags", ms.name, "finalflags", doc, delivery.pack_flags, ctx, ms, self.flag_versions)
             text = ctx.calibration.export_text([ms], state="applied")
-            job.make("applied", f"{ms.stem}.calapply.txt", ms.name, "applycmds", _bytes, text.encode(),
-                     doc=f"{len(text.splitlines())} groups of data and their tables")  # fmt: skip
+            doc = f"{len(text.splitlines())} groups of data and their tables"
+            if delivery.came_calibrated(ctx, ms):
+                text, doc = "# Nothing was applied: the data came calibrated.\n", "nothing: the data came calibrated"
+            job.make("applied", f"{ms.stem}.calapply.txt", ms.name, "applycmds", _bytes, text.encode(), doc=doc)
             doc, state = "what the other files do not say", self.state(ctx, ms)
             job.collect(
                 "restore", ms.name, "restorestate", doc, delivery.pack_state, ctx, ms, self.flag_versions, state
@@ -262,8 +264,8 @@ class Export:
             self.made.append(
                 Exported(kind=kind, name=path.name, source=source, size_bytes=size_of(path), doc=doc, tag=tag)
             )
-        except (PlError, FileNotFoundError) as error:
-            sentence = error.sentence if isinstance(error, PlError) else f"{error.filename} is missing"
+        except Exception as error:  # whatever it is: what was written before must not be lost with it
+            sentence = error.sentence if isinstance(error, PlError) else f"{type(error).__name__}: {error}"
             what = source or doc or kind
             self.failures.append(ItemFailure(f"{kind} of {what}", sentence))
             self.ctx.log.error(f"The product {kind} of {what} could not be written: {sentence}")

@@ -103,7 +103,7 @@ def test_the_script_is_python_that_calls_casa_only():
     tree = ast.parse(text)
     modules = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     modules |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert modules <= {"os", "shutil", "casaconfig", "casadata", "casatasks"}
+    assert modules <= {"os", "shutil", "casaconfig", "casadata", "casatasks", "casatools"}
     named = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign) and hasattr(n.targets[0], "id")}
     assert ast.literal_eval(named["CHANNELS"]) == {"a.ms": {3: "0~9"}}
     assert ast.literal_eval(named["SPECTRA"]) == {"a.ms": ("corrected", "a.ms_bl")}

@@ -35,7 +35,7 @@ class SingleDishRestore(Restore):
     def finish(self, names: tuple[str, ...]) -> None:
         """Put the final flags back; then unit, valid spectra and Tsys are those of the delivered run."""
         super().finish(names)
-        if self.applied:
+        if self.applied and not self.found.state.uncalibrated:  # what came calibrated is known since its import
             self.learnt = aftercal.learn(self.ctx, self.ms)
             self.effects += self.learnt.effects
             self.facts["Unit"] = self.learnt.unit or "none"

@@ -52,14 +52,16 @@ class _Restore(SingleDishRestore):
         if Path(table).exists():
             self.ctx.files.rmtree(table)
         for f in changed:
+            # CASA looks for the gain of a lone LL or YY at the first feed: there both feeds get the factor.
+            alone = len(scaling.correlations(self.ms, f.spw)) == 1
             # CASA divides spectra by the product of the gains of both "antennas" of an autocorrelation.
             self.ctx.casa.gencal(
                 vis=self.ms.path, caltable=table, caltype="amp", spw=str(f.spw), antenna=f.beam,
-                pol=scaling.POLARIZATIONS[f.polarization], parameter=[1 / math.sqrt(f.factor)],
+                pol="" if alone else scaling.POLARIZATIONS[f.polarization], parameter=[1 / math.sqrt(f.factor)],
             )  # fmt: skip
         # No "amp": that kind of table turns kelvin into jansky, and these stay kelvin.
         source = CalFrom(table, interp="nearest,nearest", caltype="gaincal")
-        return (CalApplication(CalTo(self.ms.name), source, origin=self.ctx.stage_name),)
+        return (CalApplication(CalTo(self.ms.name, intent="TARGET"), source, origin=self.ctx.stage_name),)
 
 
 class Restoredata(SingleDishRestorer[RestoredataInputs]):
