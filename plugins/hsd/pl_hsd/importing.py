@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from pl_hsd.flagfiles import OddMapRecord, write_pointing_flags
-from pl_hsd.groups import ReductionGroup
+from pl_hsd.groups import ReductionGroup, reduction_groups
 from pl_hsd.rowbuild import Built, RasterTrouble, build_rows
 from pl_hsd.rows import RowTable
 from pl_hsd.strategy import Strategy, remember, strategy_of
@@ -98,7 +98,7 @@ def import_single_dish(ctx: StageContext, inputs: SingleDishInputs, complete: Co
         for remark in rows[-1].remarks:
             ctx.log.attention(f"{ms.name}: {remark}")
     effects = (*(AddMeasurementSet(i.ms) for i in imported), remember(ctx, strategies))
-    groups = _groups_after(ctx, effects)
+    groups = reduction_groups(ctx.after(effects))
     return Gathered(tuple(imported), tuple(rows), strategies, groups, effects)
 
 
@@ -108,14 +108,6 @@ def _rows_of(ms: MeasurementSet, built: Built, plan: Strategy, odd: tuple[OddMap
          missing_pointing=built.missing, odd_maps=odd,
         trouble=built.trouble, remarks=(*plan.remarks, *built.remarks),
     )  # fmt: skip
-
-
-def _groups_after(ctx: StageContext, effects: tuple[AddMeasurementSet | SetValue, ...]) -> tuple[ReductionGroup, ...]:
-    """The reduction groups of the run as it will be once the effects of this stage hold."""
-    from pl_hsd.groups import reduction_groups
-    from pl_kernel.effects import fold
-
-    return reduction_groups(ctx._with(fold(ctx.context, effects)))
 
 
 def output_frame(ms: MeasurementSet) -> str:
