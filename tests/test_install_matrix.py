@@ -35,17 +35,15 @@ def wheels(tmp_path_factory):
     return target
 
 
-@pytest.fixture(scope="module")
-def clean_python(tmp_path_factory, wheels):
-    """A fresh virtual environment with our wheels; third-party packages come from the environment of this test.
+def clean_environment(folder, wheels, *names):
+    """A fresh virtual environment with these wheels; third-party packages come from the environment of this test.
 
     Its site-packages is put behind our wheels, and the editable installs in it are hidden: what is tested
     is what was built.
     """
-    folder = tmp_path_factory.mktemp("clean")
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
-    chosen = [next(wheels.glob(f"{name}-*.whl")) for name in ("pl_kernel", "pl_hif", "pl_hifv", "pl_example")]
+    chosen = [next(wheels.glob(f"{name}-*.whl")) for name in names]
     run(
         sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet", *chosen,
         cwd=folder,
@@ -59,6 +57,13 @@ def clean_python(tmp_path_factory, wheels):
             (borrowed / entry.name).symlink_to(entry)
     (mine / "borrowed.pth").write_text(f"{borrowed}\n")
     return python
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory, wheels):
+    """Kernel, hif, hifv and a third party's plugin."""
+    folder = tmp_path_factory.mktemp("clean")
+    return clean_environment(folder, wheels, "pl_kernel", "pl_hif", "pl_hifv", "pl_example")
 
 
 def test_every_package_builds_a_wheel_and_a_source_distribution(wheels):
@@ -95,6 +100,63 @@ def test_all_plugins_are_found_with_their_versions(clean_python, tmp_path):
     assert {p["name"] for p in found} == {"common", "hif", "hifv", "example"}
     assert [p["reason"] for p in found] == [""] * 4
     assert {p["name"]: p["version"] for p in found}["example"] == "1.2.3"
+
+
+# The stages that each plugin is for: hsd.md, hifv.md, hif.md and kernel.md of the observatories' pipeline.
+COMMON = {
+    "h_applycal", "h_exportdata", "h_import_calstate", "h_importdata", "h_mssplit", "h_restoredata", "h_resume",
+    "h_save", "h_tsyscal", "h_weblog",
+}  # fmt: skip
+SINGLE_DISH = {
+    f"hsd_{name}"
+    for name in (
+        "importdata", "flagdata", "tsysflag", "skycal", "k2jycal", "applycal", "atmcor", "baseline", "blflag",
+        "imaging", "exportdata", "restoredata",
+    )
+}  # fmt: skip
+NOBEYAMA = {f"hsdn_{name}" for name in ("importdata", "exportdata", "restoredata")}
+
+RESOLVE_ALL = """
+import json, sys
+from pl_kernel.plugins import registry
+known = registry()
+for name in known.stages:
+    stage = known.stage(name)
+    for function in (*known.scorers_for(stage), *known.renderers_for(stage)):
+        assert function.__name__ != "broken", (name, function)
+for recipe in known.recipes.values():
+    from pl_kernel.recipe import load
+    for step in load(recipe).stage_names:
+        assert step in known.stages, (recipe, step)
+others = sorted(m for m in sys.modules if m.startswith("pl_") and "." not in m)
+print(json.dumps({"stages": sorted(known.stages), "recipes": sorted(known.recipes), "modules": others}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("packages", "stages", "recipes"),
+    [
+        (("pl_kernel", "pl_hsd"), COMMON | SINGLE_DISH, {"hsd_calimage", "hsd_restore"}),
+        (
+            ("pl_kernel", "pl_hsd", "pl_hsdn"), COMMON | SINGLE_DISH | NOBEYAMA,
+            {"hsd_calimage", "hsd_restore", "hsdn_calimage", "hsdn_restore"},
+        ),
+    ],
+)  # fmt: skip
+def test_single_dish_stands_without_the_interferometers(wheels, tmp_path, packages, stages, recipes):
+    """Every stage, scorer, renderer and recipe can be imported, and no package of another telescope is."""
+    python = clean_environment(tmp_path, wheels, *packages)
+    found = json.loads(run(python, "-c", RESOLVE_ALL, cwd=tmp_path).stdout)
+    assert set(found["stages"]) == stages
+    assert set(found["recipes"]) == recipes
+    assert set(found["modules"]) == set(packages)
+
+
+def test_the_vlas_stages_are_those_of_three_plugins(clean_python, tmp_path):
+    found = json.loads(run(clean_python, "-c", RESOLVE_ALL, cwd=tmp_path).stdout)
+    assert {name.partition("_")[0] for name in found["stages"]} == {"h", "hif", "hifv", "example"}
+    assert {s for s in found["stages"] if s.startswith("h_")} == COMMON
+    assert {"hifv", "hifv_calimage_cont", "hifv_archive_line"} <= set(found["recipes"])
 
 
 def test_the_program_is_on_the_path(clean_python, tmp_path):
