@@ -15,8 +15,9 @@ from pl_hif.targets import CleanTarget
 from pl_kernel import PlError
 from pl_kernel.stage_context import ItemContext
 
-NSIGMA = {"auto": 4.0, "multithresh": 4.0, "peaks": 3.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
-"""How deep to clean, by the trust in the mask; of automatic masks and the last two, the reference pipeline's (2026)."""
+NSIGMA = {"auto": 4.0, "multithresh": 4.0, "peaks": 2.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
+"""How deep to clean, by the trust in the mask; of automatic masks and the last two, the reference pipeline's (2026).
+Islands fit so tightly that there is no noise to fit; at 3 sigma an extended source lost 1 % more."""
 MOST_ROUNDS = 10
 MINOR_DEPTH = 0.3
 """Within islands, the minor cycles of one major cycle may go down to this part of the peak. It is what the

@@ -189,6 +189,16 @@ def windows_of(ctx: StageContext, sets: Sequence[MeasurementSet], field: str) ->
     return dict(sorted(found.items()))
 
 
+def bands_of(ctx: StageContext, sets: Sequence[MeasurementSet], field: str) -> dict[VirtualSpw, str]:
+    """Receiver band of each virtual window in which a field was observed."""
+    virtual = VirtualSpws.of(ctx.context.measurement_sets)
+    found = {}
+    for window, where in windows_of(ctx, sets, field).items():
+        real = virtual.to_real(window, where[0].name)
+        found[window] = where[0].spw(int(real)).band if real is not None else ""
+    return found
+
+
 def selections(
     ctx: StageContext, sets: Sequence[MeasurementSet], datatype: DataType, field: str, spws: Sequence[int],
     channels: dict[tuple[str, int], str] | None = None,

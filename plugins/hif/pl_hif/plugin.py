@@ -73,6 +73,6 @@ def pl_renderers() -> list[Lazy]:
         Lazy("hif_findcont", "pl_hif.weblog.imaging:findcont_page"),
         Lazy("hif_uvcontsub", "pl_hif.weblog.imaging:uvcontsub_page"),
         Lazy("hif_makeimlist", "pl_hif.weblog.imaging:makeimlist_page"),
-        Lazy("hif_makeimages", "pl_hif.weblog.imaging:makeimages_page"),
+        Lazy("hif_makeimages", "pl_hif.weblog.images:makeimages_page"),
         Lazy("hif_checkproductsize", "pl_hif.weblog.productsize:checkproductsize_page"),
     ]

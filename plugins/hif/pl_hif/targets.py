@@ -60,6 +60,7 @@ class CleanTarget:
     restfreq_hz: float | None = None
     band: str = ""
     baseline_75_m: float = 0.0
+    antennas: int = 0
     noise_factor: float = 1.0
     """Noise with this weighting as a multiple of that with natural weights."""
     continuum: tuple[tuple[float, float], ...] = attrs.field(default=(), converter=lambda v: tuple(map(tuple, v)))

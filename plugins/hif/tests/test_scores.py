@@ -235,6 +235,13 @@ def test_noise_at_a_thousandth_of_the_peak_is_the_calibrations_and_not_the_image
     assert images(faint)["image.noise_ratio"].score == pytest.approx(0.34, abs=0.01)
 
 
+def test_few_antennas_reach_a_lower_dynamic_range() -> None:
+    assert img.attainable_range(27) == pytest.approx(1000.0)
+    # 28 of 351 baselines: √(28/351) = 0.2824.
+    assert img.attainable_range(8) == pytest.approx(282.4, abs=0.1)
+    assert img.attainable_range(60) == 1000.0 and img.attainable_range(0) == 1000.0
+
+
 def test_a_residual_that_was_not_cleaned_is_noticed() -> None:
     def left(peak: float) -> QAScore:
         image = made(0.001)

@@ -17,8 +17,18 @@ from pl_kernel.context import Context
 from pl_kernel.qa import AppliesTo, erf_score, linear
 
 DYNAMIC_RANGE = 1000.0
-"""What calibration by a nearby source allows; observatories' guides say a few hundred to a thousand, and the rules for
-images of calibrators use it, too."""
+"""What calibration by a nearby source allows with 27 antennas; observatories' guides say a few hundred to a thousand,
+and the rules for images of calibrators use it, too."""
+_BASELINES = 27 * 26 / 2
+
+
+def attainable_range(antennas: int) -> float:
+    """Dynamic range that an array reaches without self-calibration: errors of antennas average over the baselines.
+
+    It grows with the square root of their number (Perley 1999, ASP Conf. Ser. 180, 275); 0 antennas: not known.
+    """
+    baselines = antennas * (antennas - 1) / 2 if antennas > 1 else _BASELINES
+    return DYNAMIC_RANGE * min(1.0, math.sqrt(baselines / _BASELINES))
 
 
 @scorer(FindcontResult)
@@ -100,9 +110,9 @@ def images_made(result: MakeimagesResult) -> list[QAScore]:
     dynamic range.
 
     The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity).
-    Expected is what the visibilities' own scatter promises, and a thousandth of the peak: calibration without
-    self-calibration leaves about that. The VLA's map of dynamic range (0 at 5, 1 at 100) is applied to calibrators; a
-    faint target is no fault of the image.
+    Expected is what the visibilities' own scatter promises, and a thousandth of the peak (more for few antennas):
+    calibration without self-calibration leaves about that. The VLA's map of dynamic range (0 at 5, 1 at 100) is
+    applied to calibrators; a faint target is no fault of the image.
     """
     made = [i for i in result.images if not i.diverged]
     scores = [
@@ -130,7 +140,8 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
         ]  # fmt: skip
     scores = []
     if n.expected_rms > 0 and math.isfinite(n.rms):
-        limit = n.peak / DYNAMIC_RANGE
+        best = attainable_range(t.antennas)
+        limit = n.peak / best
         expected = math.hypot(n.expected_rms, limit)
         ratio = n.rms / expected
         limited = limit > 2 * n.expected_rms
@@ -140,7 +151,7 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
                 short=f"{label}: noise {ratio:.2f} × expected",
                 long=f"The noise of {image.name} is {_jy(n.rms)}, {ratio:.2f} times what is to be expected: the "
                 f"scatter of the visibilities promises {_jy(n.expected_rms)}"
-                + (f", a dynamic range of {DYNAMIC_RANGE:.0f} at a peak of {_jy(n.peak)} allows {_jy(limit)}. "
+                + (f", a dynamic range of {best:.0f} at a peak of {_jy(n.peak)} allows {_jy(limit)}. "
                    "Self-calibration would lower it." if limited else "."), applies_to=where,
             )
         )  # fmt: skip

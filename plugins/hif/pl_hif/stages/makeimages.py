@@ -31,7 +31,7 @@ class MakeimagesInputs(Inputs):
     hm_nsigma: float | None = param(
         None,
         unit="sigma",
-        doc="Clean down to this multiple of the residual's noise; default 3 in islands and regions, 4 in automatic "
+        doc="Clean down to this multiple of the residual's noise; default 2 in islands, 3 in regions, 4 in automatic "
         "masks, else 5.",
         minimum=0.5,
     )

@@ -34,8 +34,8 @@ class MakeimlistInputs(Inputs):
     spw: str = param("", doc="Virtual ids of the windows; default all science windows.")
     specmode: str | None = param(
         None, choices=("mfs", "cont", "cube"),
-        doc="One image per window (mfs), of all windows together (cont), or per channel (cube); default cube for "
-        "targets.",
+        doc="One image per window (mfs), of all windows of a band together (cont), or per channel (cube); default cube "
+        "for targets.",
     )  # fmt: skip
     hm_cell: str = param("", doc="Pixel size: '5ppb' (pixels per beam) or an angle; default 5 pixels per beam.")
     hm_imsize: str = param("", doc="Size in pixels, or the level of the primary beam to reach ('0.3pb').")
@@ -60,9 +60,10 @@ class MakeimlistResult(Result):
 class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
     """List the images to make, with their geometry.
 
-    For each field and window (or field, for ``cont``): data of the best type there is; pixels of a fifth of the
-    synthesized beam, estimated from the baselines' weighted distribution; the size of the field of view; weighting;
-    for cubes the common channels of all data; for continuum images of targets the channels that hif_findcont found.
+    For each field and window (or field and receiver band, for ``cont``): data of the best type there is; pixels of a
+    fifth of the synthesized beam, estimated from the baselines' weighted distribution; the size of the field of view;
+    weighting; for cubes the common channels of all data; for continuum images of targets the channels that
+    hif_findcont found.
 
     Rules are slots (``imaging.robust``, ``imaging.view_level``), so that an observatory's plugin can have its own.
     Values of the reference pipeline (2026), with one wart set right: the rest frequency of a cube is that of the line
@@ -159,6 +160,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
             nchan=grid.nchan if grid else -1, outframe=inputs.outframe if grid else "",
             interpolation=grid.interpolation if grid else "", restfreq_hz=rest, band=windows[0][1].band,
             baseline_75_m=float(sets[0].array.percentile_m(75.0)),
+            antennas=max(len(ms.antennas) for ms in sets),
             noise_factor=grids.noise_factor(samples, robust, size * cell, specmode == "cube"),
             continuum=tuple(r for record in records for r in record.ranges_hz),
             regions=tuple(r.casa for record in records for r in record.regions) if specmode == "cube" else (),
@@ -199,9 +201,16 @@ def _jobs(
             if name in seen or (wanted and name not in wanted):
                 continue
             seen.add(name)
-            spws = tuple(int(s) for s in grids.windows_of(ctx, sets, name) if not chosen or int(s) in chosen)
-            if spws:
-                jobs += [(name, intent, spws)] if specmode == "cont" else [(name, intent, (s,)) for s in spws]
+            bands = grids.bands_of(ctx, sets, name)
+            spws = {int(s): band for s, band in bands.items() if not chosen or int(s) in chosen}
+            if specmode == "cont":
+                # One image per receiver band: beams and primary beams of different bands have nothing in common.
+                jobs += [
+                    (name, intent, tuple(s for s, b in spws.items() if b == band))
+                    for band in dict.fromkeys(spws.values())
+                ]
+            else:
+                jobs += [(name, intent, (s,)) for s in spws]
     if wanted - seen:
         raise PlError(f"There is no field called {', '.join(sorted(wanted - seen))} with the intent {inputs.intent}.")
     return jobs
