@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 
+from pl_hifv.antenna_positions import AntennaOffset, ask, read_offsets, write_offsets
 from pl_hifv.heuristics import opacity
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
@@ -30,6 +30,17 @@ class PriorcalsInputs(Inputs):
     antposfile: str | None = param(
         None, doc="File of antenna offsets with columns ms, antenna, xoffset, yoffset, zoffset (ITRF, m) and comment."
     )
+    antpos_service: bool = param(
+        False, doc="Without a file, ask the observatory's list of baseline corrections on the web."
+    )
+    ant_pos_time_limit: float = param(
+        150.0, unit="day", doc="Use corrections put in up to this long after the observation; 0: all.", minimum=0.0
+    )
+    service_timeout: float = param(10.0, unit="s", doc="How long to wait for an answer from the web.", minimum=0.1)
+    apply_tec_correction: bool = param(
+        False, doc="Correct for the ionosphere's dispersive delay and rotation, with the map of tecmap."
+    )
+    tecmap: Path | None = param(None, doc="CASA image of the ionosphere's electron content over the array.")
     pwv: float | None = param(None, unit="mm", doc="Water above the array; default from weather data and season.")
 
 
@@ -58,15 +69,6 @@ class Opacity:
     tau: float
 
 
-@attrs.frozen(kw_only=True)
-class AntennaOffset:
-    """Correction of an antenna's position, in metres (ITRF)."""
-
-    vis: str
-    antenna: str
-    offset_m: tuple[float, float, float] = attrs.field(converter=tuple)
-
-
 class PriorcalsResult(Result):
     """What was made, what was skipped and why."""
 
@@ -86,8 +88,10 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
 
     The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The
     reference pipeline calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are
-    taken from a file only: the observatory's web page answers only with a network, and a run must not depend on that
-    silently. What does not apply to the data is listed with the reason.
+    taken from a file (antennapos.csv in the work folder, if it is there); without one, and only if asked for, from the
+    observatory's list on the web, with a time-out, and what it says is written to that file: a run must not depend on a
+    network silently, and a repeated one gives the same. The ionosphere (``tecim``) needs a map in a file: the service
+    that has them asks for an account. What does not apply to the data is listed with the reason.
     """
 
     name = "hifv_priorcals"
@@ -111,6 +115,7 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
             made, moved = _positions(ctx, ms, inputs)
             priors.append(made)
             offsets += moved
+            priors.append(_ionosphere(ctx, ms, inputs))
         effects = tuple(
             RegisterCalibration(
                 CalApplication(
@@ -228,39 +233,38 @@ def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -
     if not inputs.apply_antpos:
         return Prior(vis=ms.name, kind="antpos", reason="switched off by apply_antpos"), []
     path = Path(inputs.antposfile or "antennapos.csv")
-    if not path.is_file():
-        if inputs.antposfile:
-            raise PlError(f"There is no file of antenna offsets {path}; leave antposfile unset to use none.")
+    if not path.is_file() and inputs.antposfile:
+        raise PlError(f"There is no file of antenna offsets {path}; leave antposfile unset to use none.")
+    rows = read_offsets(path, ms.basename) if path.is_file() else []
+    source = path.name
+    if not rows and inputs.antpos_service and not inputs.antposfile:
+        rows, source = ask(ms, inputs.ant_pos_time_limit, inputs.service_timeout)
+        if not rows:
+            ctx.log.attention(f"{ms.name}: no antenna offsets, {source}.")
+            reason = f"no antenna is listed: {source}" if source.startswith("the observatory's list of") else source
+            return Prior(vis=ms.name, kind="antpos", reason=reason), []
+        write_offsets(path, rows, source)
+    elif not path.is_file():
         return Prior(vis=ms.name, kind="antpos", reason="no file of antenna offsets was given"), []
-    offsets = [o for o in read_offsets(path, ms.basename) if o.antenna in ms.antenna_names]
+    offsets = [o for o in rows if o.antenna in ms.antenna_names]
     offsets = [attrs.evolve(o, vis=ms.name) for o in offsets]
     if not offsets:
-        return Prior(vis=ms.name, kind="antpos", reason=f"{path.name} names no antenna of this measurement set"), []
+        return Prior(vis=ms.name, kind="antpos", reason=f"{source} names no antenna of this measurement set"), []
     prior = _made(
-        ctx, ms, "antpos", f"{len(offsets)} antennas of {path.name}", antenna=",".join(o.antenna for o in offsets),
+        ctx, ms, "antpos", f"{len(offsets)} antennas of {source}", antenna=",".join(o.antenna for o in offsets),
         parameter=[v for o in offsets for v in o.offset_m],
     )  # fmt: skip
     return prior, offsets
 
 
-def read_offsets(path: Path, basename: str) -> list[AntennaOffset]:
-    """Rows of a file of antenna offsets that belong to the measurement set ``basename``.
-
-    Raises PlError for a row that has not six columns or no numbers: a wrong offset is worse than none.
-    """
-    found = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        for number, row in enumerate(csv.reader(stream), 1):
-            if number == 1 or not row:
-                continue
-            if len(row) != 6:
-                raise PlError(
-                    f"Line {number} of {path} has {len(row)} columns; six are needed (the last is a comment)."
-                )
-            try:
-                x, y, z = (float(v) for v in row[2:5])
-            except ValueError:
-                raise PlError(f"Line {number} of {path} holds offsets that are no numbers.") from None
-            if Path(row[0].strip()).name == basename:
-                found.append(AntennaOffset(vis=basename, antenna=row[1].strip(), offset_m=(x, y, z)))
-    return found
+def _ionosphere(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:
+    if not inputs.apply_tec_correction:
+        return Prior(vis=ms.name, kind="tecim", reason="switched off: apply_tec_correction is not set")
+    if inputs.tecmap is None:
+        return Prior(
+            vis=ms.name, kind="tecim", expected=True,
+            reason="no map of the ionosphere was given (tecmap), and the service that has them asks for an account",
+        )  # fmt: skip
+    if not (inputs.tecmap / "table.dat").is_file():
+        raise PlError(f"{inputs.tecmap} is no CASA image of the ionosphere; make one with CASA's tec_maps.")
+    return _made(ctx, ms, "tecim", f"electron content of {inputs.tecmap.name}", infile=str(inputs.tecmap.resolve()))

@@ -171,6 +171,8 @@ def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
         "opac": "opacity",
         "rq": "requantizer",
         "antpos": "antenna positions",
+        "tecim": "ionosphere",
+        "swpow": "switched power",
     }
     page.table(
         ["Measurement set", "Kind", "Done", "Why", "Table"],
