@@ -163,7 +163,7 @@ def test_every_package_can_stand_alone(package):
     assert (folder / "CHANGELOG.md").read_text().count(project["version"])
 
 
-@pytest.mark.parametrize("plugin", ["hifa", "hsd", "hifas", "hsdn", "vlass"])
+@pytest.mark.parametrize("plugin", ["hifa", "hifas", "vlass"])
 def test_a_skeleton_lists_itself_and_pretends_nothing(plugin):
     from pl_kernel.plugins import Registry
 

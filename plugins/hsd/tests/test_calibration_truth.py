@@ -183,7 +183,7 @@ def test_calibrated_spectra_have_the_brightness_of_the_cloud(
     # Noise and baselines scatter the areas; Tsys, which scales them, is right to a percent.
     slope = (measured * injected).sum() / (injected**2).sum()
     error = 3 * np.std(measured - slope * injected) / np.sqrt((injected**2).sum())
-    assert slope == pytest.approx(1.0, abs=0.01 + error) and error < 0.02
+    assert slope == pytest.approx(1.0, abs=0.01 + error) and error < 0.03
 
 
 def test_the_bump_in_one_polarization_is_found_and_no_other(run: Run) -> None:
