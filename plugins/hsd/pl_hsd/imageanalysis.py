@@ -105,6 +105,7 @@ class Subject:
 
     plan: MapPlan
     image: str
+    stokes: str = "I"
     antenna: str = ""
 
     @property
@@ -173,10 +174,28 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(file, **arrays)
     numbers = _numbers(subject, cube, whole, observed, theory, missing, free, lines, edges, spectra_used)
+    _label(ctx, subject, numbers, cube)
     return Analysis(
         name=subject.image, numbers=numbers, judgement=judgement, problems=problems,
         arrays=str(file.relative_to(ctx.stage_dir)),
     )  # fmt: skip
+
+
+def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers, cube: Cube) -> None:
+    """Write into the image what it is of, in the keywords of the reference pipeline (at most 68 characters each)."""
+    group = subject.plan.group
+    low = high = math.nan
+    for _, block in cubes.blocks(cube.values):
+        low, high = np.fmin(low, np.fmin.reduce(block, axis=None)), np.fmax(high, np.fmax.reduce(block, axis=None))
+    words = {
+        "field": group.field_name, "spw": group.spw_name, "intent": "TARGET", "type": "singledish", "specmode": "cube",
+        "stokes": subject.stokes, "effbw": f"{numbers.effective_bandwidth_hz:.9g}", "level": "member",
+        "obspatt": "sd", "arrays": "TP", "datamin": f"{low:.9g}", "datamax": f"{high:.9g}",
+        "datarms": "" if numbers.observed_rms is None else f"{numbers.observed_rms:.9g}",
+        "session": ",".join(subject.plan.sessions),
+    }  # fmt: skip
+    with ctx.casa.image(subject.image) as image:
+        image.setmiscinfo({**image.miscinfo(), **{key: text[:68] for key, text in words.items() if text}})
 
 
 def _clip(level: float, weight: NDArray[np.float32]) -> NDArray[np.float64]:

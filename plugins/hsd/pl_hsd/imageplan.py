@@ -48,6 +48,7 @@ class MapPlan:
     paths: Mapping[str, str]
     columns: Mapping[str, str]
     derived: Mapping[str, NDArray[np.int64]]
+    sessions: tuple[str, ...]
     stem: str
     label: str
     geometry: MapGeometry
@@ -196,6 +197,7 @@ def _plan(
         label=f"{group.field_name}, spw {group.spw}" + (f", {first.antenna_name} of {first.ms}" if split else ""),
         paths={name: ms.path for name, ms in sets.items()}, columns={n: _column(ms) for n, ms in sets.items()},
         derived={name: derived[name] for name in sets},
+        sessions=tuple(dict.fromkeys(ms.session for ms in sets.values())),
         geometry=geometry, axis=channel_axis(window.n_channels, (low, high), window.is_reversed), edge=(low, high),
         is_reversed=window.is_reversed, frame=tables[first.origin].header.frame,
         restfreq_hz=_rest_frequency(restfreq, group, origin, first, window), correlations=correlations, moving=moving,

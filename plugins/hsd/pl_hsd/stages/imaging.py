@@ -138,7 +138,7 @@ def _make(ctx: StageContext, plans: list[MapPlan], split: bool) -> tuple[list[_M
     good = [job for job, answer in zip(jobs, gridded, strict=True) if not isinstance(answer, ItemFailure)]
     single = [
         _Made(plan=p, name=j.name, stokes=s, antenna=a,
-              subject=Subject(plan=p, image=j.name, antenna=a) if s == _stokes(p)[0] else None)
+              subject=Subject(plan=p, image=j.name, stokes=s, antenna=a) if s == _stokes(p)[0] else None)
         for p, s, a, j in good
     ]  # fmt: skip
     if split:
@@ -156,7 +156,7 @@ def _make(ctx: StageContext, plans: list[MapPlan], split: bool) -> tuple[list[_M
     failures += [a for a in answers if isinstance(a, ItemFailure)]
     whole = [
         _Made(plan=u.plan, name=u.name, stokes=u.stokes, antenna="",
-              subject=Subject(plan=u.plan, image=u.name) if u.stokes == _stokes(u.plan)[0] else None)
+              subject=Subject(plan=u.plan, image=u.name, stokes=u.stokes) if u.stokes == _stokes(u.plan)[0] else None)
         for u, answer in zip(unions, answers, strict=True)
         if not isinstance(answer, ItemFailure)
     ]  # fmt: skip
