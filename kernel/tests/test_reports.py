@@ -12,7 +12,7 @@ from astropy.io import fits
 from pl_kernel import recipe as recipes
 from pl_kernel.branch import branch
 from pl_kernel.errors import InputError
-from pl_kernel.reports import batch, timing
+from pl_kernel.reports import batch, timing, trends
 from pl_kernel.reports.compare import compare
 from pl_kernel.reports.page import write_report
 from pl_kernel.session import Session
@@ -200,3 +200,36 @@ def test_a_batch_goes_on_after_a_failure_and_continues_where_it_stopped(tmp_path
     assert [s.status for s in again] == ["failed", "failed", "done"]
     assert again[2].score == 1.0
     assert "three" in (root / "index.html").read_text()
+    assert "trends.html" in (root / "index.html").read_text()
+    assert "toy_measure" in (root / "trends.html").read_text()
+    assert (root / "trends.csv").read_text().splitlines()[1].startswith("three,")
+
+
+def a_trend(*values, scores=None):
+    scores = scores or [1.0] * len(values)
+    pairs = enumerate(zip(values, scores, strict=True))
+    points = [None if v is None else trends.Point(f"run{n}", s, v, "") for n, (v, s) in pairs]
+    return trends.Trend("x", "m", tuple(points))
+
+
+def test_a_run_far_from_the_others_stands_apart_whatever_its_score():
+    # Median 10, absolute deviations 0.2, 0.1, 0, 0.1, 0.2, 4: scatter 1.4826 × 0.15; 4 is 18 of it, 0.2 less than one.
+    assert [p.run for p in a_trend(9.8, 9.9, 10.0, 10.1, 10.2, 14.0).outlying()] == ["run5"]
+    assert a_trend(9.8, 9.9, 14.0, None).outlying() == ()  # too few to know
+    assert a_trend(1.0, 1.0, 1.0, 1.0, 1.0, 2.0).outlying() == ()  # no scatter to compare with
+
+
+def test_a_trend_is_drawn_over_all_runs_with_gaps_where_one_has_no_value():
+    trend = a_trend(1.0, None, 3.0, scores=[0.5, 0.0, 0.9])
+    assert [(x, y) for x, y, _ in trend.curve()] == [(0.0, 36.0), (220.0, 0.0)]
+    assert (trend.lowest, trend.median, trend.last.run) == (0.5, 0.7, "run2")
+
+
+def test_the_worst_metric_comes_first_and_the_worst_score_of_a_metric_counts():
+    first, bad = trends.Point("a", 0.9, 1.0, ""), trends.Point("a", 0.2, 1.0, "")
+    one = trends.Run("a", "2024", {("x", "m"): first, ("y", "n"): bad})
+    two = trends.Run("b", "2025", {("x", "m"): trends.Point("b", 0.8, 2.0, "")})
+    found = trends.trends([one, two])
+    assert [(t.stage, t.lowest, len(t.known)) for t in found] == [("y", 0.2, 1), ("x", 0.8, 2)]
+    lines = trends.as_csv([one, two]).splitlines()
+    assert lines[1:] == ["a,2024,x,m,0.900,1,", "a,2024,y,n,0.200,1,", "b,2025,x,m,0.800,2,"]

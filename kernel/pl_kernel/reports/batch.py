@@ -16,7 +16,8 @@ import attrs
 from ..errors import InputError, PlError
 from ..journal import RunFolder
 from ..ms.selection import clean_file_name
-from ..serialize import write_json
+from ..serialize import write_bytes_atomically, write_json
+from . import trends
 from .page import write_report
 
 
@@ -150,6 +151,9 @@ def _summarise(root: Path, recipe: str, states: Iterable[JobState]) -> None:
         root / "index.html", "batch.html", name=root.resolve().name, recipe=recipe, runs=known, counts=counts,
         median=statistics.median(finished) if finished else None, stages=_by_stage(known),
     )  # fmt: skip
+    runs = trends.read_runs(root, (state.name for state in known))
+    write_report(root / "trends.html", "trends.html", name=root.resolve().name, runs=runs, trends=trends.trends(runs))
+    write_bytes_atomically(root / "trends.csv", trends.as_csv(runs).encode())
 
 
 def _by_stage(states: Iterable[JobState]) -> list[dict[str, Any]]:
