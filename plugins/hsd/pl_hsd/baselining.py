@@ -18,7 +18,7 @@ from pl_hsd.heuristics import fitorder
 from pl_hsd.heuristics.fitting import fit_polynomial, fit_sinusoid, fit_spline
 from pl_hsd.heuristics.flatness import integrated_flatness
 from pl_hsd.heuristics.skygrid import SkyGrid
-from pl_hsd.heuristics.spectralstats import spectrum_rms
+from pl_hsd.heuristics.spectralstats import difference_noise, spectrum_rms
 from pl_hsd.linesearch import edge_mask, masks_by_channel
 from pl_hsd.ranges import SpectralRanges
 from pl_kernel.stage_context import ItemContext
@@ -88,7 +88,8 @@ class PolFit:
     """What came of one polarization of a member.
 
     spectra, failed : fitted, and those without enough channels, which were flagged.  functions : how many spectra
-    each function was fitted to.  rms_before, rms_after : medians over the spectra, of the channels that were fitted.
+    each function was fitted to.  rms_before, rms_after : medians over the spectra, of the channels that were fitted;
+    noise : what differences of channels say the rms after could be.
     flatness : peak to peak over standard deviation of the binned mean spectrum (None: too little data).
     """
 
@@ -103,6 +104,7 @@ class PolFit:
     functions: dict[str, int]
     rms_before: float | None
     rms_after: float | None
+    noise: float | None
     flatness: float | None
     file: str
 
@@ -158,7 +160,7 @@ def _fit_member(table: Any, baselines: Any, text: IO[str], member: FitMember, jo
     means = _Means.of(member, n_pol)
     keep_out = edge_mask(member.n_chan, job.edge) | member.deviation.mask(member.n_chan)
     limit = spectra.rows_per_block(n_pol, member.n_chan)
-    rms = np.full((member.rows.size, n_pol, 2), np.nan)
+    rms = np.full((member.rows.size, n_pol, 3), np.nan)
     for part in raster_blocks(member.raster_row[order], limit):
         here = order[part]
         rms[here] = _fit_block(table, baselines, text, member, job, here, keep_out, tally, means)
@@ -184,7 +186,7 @@ def _fit_block(
     table: Any, baselines: Any, text: IO[str], member: FitMember, job: FitJob, here: IntArray, keep_out: BoolArray,
     tally: _Tally, means: _Means,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Fit the spectra of some whole raster rows; returns rms before and after, [row, polarization, 2]."""
+    """Fit the spectra of some whole raster rows; returns rms before, after and possible, [row, polarization, 3]."""
     rows, n_pol, n_chan = member.rows[here], tally.n_pol, member.n_chan
     data, flags = spectra.read_open(table, job.column, rows)
     masked = masks_by_channel(member.mask_offsets, member.mask_spans, here, n_chan) | keep_out
@@ -217,8 +219,8 @@ def _fit_block(
     bltable.append_rows(baselines, {k: v[here] for k, v in member.keys.items()}, n_pol, n_chan, fitted)
     counted = ~flat_flags & ok[:, None]
     means.add(here, flat, after, counted, n_pol)
-    both = np.stack([before_rms, after_rms], axis=1).reshape(-1, n_pol, 2)
-    return np.where(good[:, :, None], both, np.nan)
+    found = np.stack([before_rms, after_rms, difference_noise(after, use)], axis=1).reshape(-1, n_pol, 3)
+    return np.where(good[:, :, None] & (found >= 0), found, np.nan)
 
 
 def _weights(rms: NDArray[np.float64], good: BoolArray) -> Float32Array:
@@ -357,11 +359,11 @@ def _summary(
     outside = edge_mask(member.n_chan, job.edge) | member.deviation.mask(member.n_chan) | member.lines.mask(
         member.n_chan
     )
-    before, after = (_median(rms[:, pol, k]) for k in (0, 1))
+    before, after, noise = (_median(rms[:, pol, k]) for k in range(3))
     return PolFit(
         ms=job.ms, spw=member.spw, field=member.field, antenna=member.antenna, pol=member.correlations[pol],
         spectra=int(tally.fitted[pol]), failed=int(tally.failed[pol]), clipped=int(tally.clipped[pol]),
-        functions=dict(sorted(tally.functions[pol].items())), rms_before=before, rms_after=after,
+        functions=dict(sorted(tally.functions[pol].items())), rms_before=before, rms_after=after, noise=noise,
         flatness=integrated_flatness(means.mean_after(pol), ~outside), file=f"spectra/{Path(member.file).name}",
     )  # fmt: skip
 

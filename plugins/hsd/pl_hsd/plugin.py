@@ -57,6 +57,7 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsd_baseline", "pl_hsd.qa.baseline:lines_found"),
     Lazy("hsd_baseline", "pl_hsd.qa.baseline:deviation_masks"),
     Lazy("hsd_baseline", "pl_hsd.qa.baseline:baseline_flatness"),
+    Lazy("hsd_baseline", "pl_hsd.qa.baseline:ripple_left"),
     Lazy("hsd_baseline", "pl_hsd.qa.baseline:spectra_fitted"),
     Lazy("hsd_blflag", "pl_hsd.qa.baseline:flagged_by_statistics"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),

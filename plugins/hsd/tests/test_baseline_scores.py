@@ -27,7 +27,7 @@ def group(*lines: LineRange, edge: tuple[int, int] = (0, 0)) -> GroupLines:
 def fit(**changes: object) -> PolFit:
     start = PolFit(
         ms="a.ms", spw=17, field="M1", antenna="PM01", pol="XX", spectra=100, failed=0, clipped=0, functions={},
-        rms_before=1.0, rms_after=1.0, flatness=1.0, file="",
+        rms_before=1.0, rms_after=1.0, noise=1.0, flatness=1.0, file="",
     )  # fmt: skip
     return attrs.evolve(start, **changes)
 
@@ -74,6 +74,12 @@ def test_scatter_without_a_reason_is_worse() -> None:
 @pytest.mark.parametrize(("flatness", "expected"), [(1.0, 1.0), (1.8, 1.0), (2.7, 0.665), (3.6, 0.33), (9.0, 0.33)])
 def test_wavy_baselines_lose(flatness: float, expected: float) -> None:
     assert qa.baseline_flatness(result(fits=(fit(flatness=flatness),)))[0].score == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(1.0, 1.0), (1 / 1.2, 1.0), (0.5, 0.5), (0.4, 0.25), (0.1, 0.0)])
+def test_ripples_left_lose(noise: float, expected: float) -> None:
+    assert qa.ripple_left(result(fits=(fit(noise=noise),)))[0].score == pytest.approx(expected)
+    assert qa.ripple_left(result(fits=(fit(noise=None),))) == []
 
 
 def test_nothing_known_of_flatness_is_no_score() -> None:

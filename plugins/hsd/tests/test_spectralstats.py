@@ -8,6 +8,7 @@ import pytest
 from pl_hsd.heuristics.spectralstats import (
     UNKNOWN,
     clip,
+    difference_noise,
     expected_rms,
     read_factors,
     running_mean_deviation,
@@ -69,6 +70,16 @@ class TestStatistics:
         data = np.array([[1, 3, 99, 1, 3], [5, 5, 5, 5, 5]], dtype=np.float32)
         use = np.array([[1, 1, 0, 1, 1], [0, 0, 0, 0, 0]], dtype=bool)
         assert spectrum_rms(data, use).tolist() == [1.0, UNKNOWN]
+
+    def test_noise_from_differences_does_not_see_the_baseline(self) -> None:
+        """Also under the spectrometer's Hanning smoothing, which leaves sqrt(3/8) of the noise."""
+        data = np.random.default_rng(0).normal(size=(50, 1024)).astype(np.float32)
+        use = np.ones(data.shape, dtype=bool)
+        slope = np.linspace(0, 20, 1024, dtype=np.float32)
+        assert difference_noise(data + slope, use).mean() == pytest.approx(1.0, rel=0.02)
+        smooth = 0.25 * np.roll(data, 1, axis=1) + 0.5 * data + 0.25 * np.roll(data, -1, axis=1)
+        assert difference_noise(smooth, use).mean() == pytest.approx(np.sqrt(3 / 8), rel=0.02)
+        assert (difference_noise(data, np.zeros_like(use)) == UNKNOWN).all()
 
     def test_running_mean_of_a_hand_calculation(self) -> None:
         """Three spectra of two channels: the first less the mean of the others is (0,0)-(3,1), std 1."""

@@ -36,6 +36,21 @@ def spectrum_rms(data: Float32Array, use: BoolArray) -> FloatArray:
     return np.where(count > 0, spread, UNKNOWN)
 
 
+def difference_noise(data: Float32Array, use: BoolArray, lag: int = 4) -> FloatArray:
+    """Noise of spectra [spectrum, channel] from differences of channels ``lag`` apart, whatever the baseline.
+
+    Neighbouring channels are correlated by the spectrometer's smoothing, those four apart are not.  UNKNOWN where no
+    two such channels count.
+    """
+    if data.shape[1] <= lag:
+        return np.full(len(data), UNKNOWN)
+    both = use[:, lag:] & use[:, :-lag]
+    steps = (data[:, lag:] - data[:, :-lag]) * both
+    count = np.count_nonzero(both, axis=1)
+    spread = np.sqrt(np.einsum("ij,ij->i", steps, steps).astype(np.float64) / (2 * np.maximum(count, 1)))
+    return np.where(count > 0, spread, UNKNOWN)
+
+
 def running_mean_deviation(data: Float32Array, use: BoolArray, groups: ArrayLike, reach: int = 5) -> FloatArray:
     """How much each spectrum differs from the mean of its neighbours in the same raster row.
 

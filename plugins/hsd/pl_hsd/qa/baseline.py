@@ -96,6 +96,30 @@ def baseline_flatness(result: BaselineResult) -> list[QAScore]:
 
 
 @scorer(BaselineResult)
+def ripple_left(result: BaselineResult) -> list[QAScore]:
+    """Rms after subtraction over the noise of channel differences: 1.2 is good, 2 is 0.5, 3 is 0.
+
+    The reference pipeline has no such score. Ripples of changing phase cancel in the mean spectrum, where the flatness does not see them.
+    """
+    scores = []
+    for fit in result.fits:
+        if not fit.noise or fit.rms_after is None:
+            continue
+        ratio = fit.rms_after / fit.noise
+        score = linear(ratio, 1.2, 2.0, 1.0, 0.5) if ratio <= 2 else linear(ratio, 2.0, 3.0, 0.5, 0.0)
+        scores.append(
+            QAScore(
+                metric="BaselineRipple", value=ratio, score=score,
+                short="thermal residuals" if score > 0.9 else "ripples left in the spectra",
+                long=f"{_name(fit)}: the rms after subtraction is {ratio:.2f} times the noise of neighbouring channels"
+                + ("." if score > 0.9 else ": ripples are left that no baseline follows."),
+                applies_to=_where(fit),
+            )
+        )  # fmt: skip
+    return scores
+
+
+@scorer(BaselineResult)
 def spectra_fitted(result: BaselineResult) -> list[QAScore]:
     """Spectra that could not be fitted and were flagged: none 1, all 0."""
     scores = []

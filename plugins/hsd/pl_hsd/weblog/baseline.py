@@ -96,15 +96,16 @@ def _fit_table(page: Any, result: BaselineResult) -> None:
     unit = " or ".join(dict.fromkeys(result.units.values()))
     page.table(
         ["Data", "Field", "Spw", "Antenna", "Pol", "Spectra", "Flagged", "Functions", "Rms before", "Rms after",
-         "Flatness"],
+         "Noise", "Flatness"],
         [
             [f.ms, f.field, f.spw, f.antenna, f.pol, f.spectra, f.failed, _functions(f), f.rms_before, f.rms_after,
-             f.flatness]
+             f.noise, f.flatness]
             for f in result.fits
         ],
-        units={"Rms before": unit, "Rms after": unit}, filters=("Data", "Field", "Spw", "Antenna"),
-        formats={"Rms before": ".4g", "Rms after": ".4g", "Flatness": ".2f"},
-        caption="Rms: median over spectra, of the channels that were fitted. Flagged: too few channels for a fit.",
+        units={"Rms before": unit, "Rms after": unit, "Noise": unit}, filters=("Data", "Field", "Spw", "Antenna"),
+        formats={"Rms before": ".4g", "Rms after": ".4g", "Noise": ".4g", "Flatness": ".2f"},
+        caption="Rms: median over spectra, of the channels that were fitted; noise: from differences of channels. "
+        "Flagged: too few channels for a fit.",
     )  # fmt: skip
 
 

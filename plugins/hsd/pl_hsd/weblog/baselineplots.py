@@ -206,7 +206,7 @@ def noise(_ctx: Any, item: Shown, path: Path) -> dict[str, Any] | bool:
     from pl_kernel.weblog.plots.style import mjd_seconds_to_dates as dates
 
     with np.load(item.file, allow_pickle=False) as arrays:
-        time, rms = arrays["time_s"], arrays["rms"]
+        time, rms = arrays["time_s"], arrays["rms"][:, :, :2]
     if not np.isfinite(rms).any():
         return False
     n_pol = rms.shape[1]
