@@ -95,7 +95,7 @@ def import_data(
         name = unique_name(source, taken)
         taken.add(name)
         wanted.append(_Wanted(source=source, name=name, session=session, in_place=inputs.in_place))
-    return tuple(ctx.map_sets(_import_one, wanted, rules, label="import"))
+    return tuple(ctx.map_sets(_import_one, wanted, rules, dict(options or {}), label="import"))
 
 
 @attrs.frozen(kw_only=True)
@@ -108,12 +108,14 @@ class _Wanted:
     in_place: bool
 
 
-def _import_one(ctx: StageContext, wanted: _Wanted, rules: tuple[IntentRule, ...]) -> Imported:
+def _import_one(
+    ctx: StageContext, wanted: _Wanted, rules: tuple[IntentRule, ...], options: Mapping[str, Mapping[str, Any]]
+) -> Imported:
     source, name = wanted.source, wanted.name
     importer, found = ctx.importer_for(source)
     ctx.progress(0, 1, f"importing {source.name}")
     remove(ctx.work / name)  # half of it, when the process that began this has died
-    path, how = resolve(importer.run)(ctx, source, name, wanted.in_place)
+    path, how = resolve(importer.run)(ctx, source, name, wanted.in_place, **options.get(found.kind, {}))
     try:
         ms = read_measurement_set(
             path, ctx.telescopes, name=name, session=wanted.session, relative_to=ctx.work, open_table=ctx.casa.table

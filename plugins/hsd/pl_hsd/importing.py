@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
@@ -72,16 +73,22 @@ class Gathered:
     effects: tuple[AddMeasurementSet | SetValue, ...]
 
 
-def import_single_dish(ctx: StageContext, inputs: SingleDishInputs, complete: Complete | None = None) -> Gathered:
+def import_single_dish(
+    ctx: StageContext,
+    inputs: SingleDishInputs,
+    complete: Complete | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Gathered:
     """Import every path, build its table of rows, and find out how it is to be calibrated.
 
-    ``complete`` may add to the metadata of a measurement set that has just been read.
+    ``complete`` may add to the metadata of a measurement set that has just been read; ``options`` are further arguments
+    of importers by kind, see ``import_data``.
 
     Raises:
         DataError: data without autocorrelations on a target.
     """
     imported, rows, strategies = [], [], {}
-    for item in import_data(ctx, inputs):
+    for item in import_data(ctx, inputs, options):
         ms = complete(ctx, item.ms) if complete else item.ms
         plan = strategy_of(ms)
         if not ms.fields_with_intent("TARGET"):
