@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pl_hif.heuristics.weighting import channel_noise
 from pl_hif.targets import CleanTarget
 
 C_KM_S = 299_792.458
@@ -217,8 +218,9 @@ def _responses(ctx: Any, path: str, frequency: list[float]) -> Iterator[np.ndarr
 def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> float:
     """Noise of an image with natural weights, from the scatter of its visibilities; 0 when it cannot be told.
 
-    Differences of neighbouring channels hold no source. With σ the scatter of the real part of one visibility and N
-    the number of unflagged visibilities (both hands) per image plane, the noise is σ/√N.
+    With σ the scatter of the real part of one visibility and N the number of unflagged visibilities of the parallel
+    hands per image plane, the noise is σ/√N; more by what smoothing has correlated neighbouring channels, where several
+    are imaged together.
     """
     variance: list[float] = []
     per_plane = 0.0
@@ -243,11 +245,11 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> fl
                 finally:
                     chosen.close()
             inside = _channel_mask(channels, data.shape[1])
-            both = ~(bad[:, 1:] | bad[:, :-1])
-            both &= (inside[1:] & inside[:-1])[None, :, None]
-            difference = np.diff(data.real, axis=1)[both]
-            if difference.size:
-                variance.append((1.4826 * float(np.median(np.abs(difference))) / np.sqrt(2)) ** 2)
+            hands = [0, data.shape[0] - 1] if data.shape[0] in (2, 4) else [0]
+            data, bad = data[hands], bad[hands] | ~inside[None, :, None]
+            sigma, correlated = channel_noise(data, bad)
+            if sigma > 0:
+                variance.append((sigma * (1.0 if target.specmode == "cube" else correlated)) ** 2)
             good = (~bad)[:, inside].sum(axis=(0, 2)) * step
             used = good[good > 0]
             if used.size:

@@ -137,3 +137,23 @@ def test_a_visibility_and_its_conjugate_share_a_cell() -> None:
 
 def test_without_weights_the_factor_is_one() -> None:
     assert weighting.briggs_noise_factor(np.zeros((2, 0)), np.zeros(0), [1e9], 0.5, 100.0) == 1.0
+
+
+def test_noise_of_channels_and_what_hanning_smoothing_makes_of_it() -> None:
+    rng = np.random.default_rng(5)
+    raw = rng.normal(0, 2.0, (2, 64, 3000)) + 1j * rng.normal(0, 2.0, (2, 64, 3000)) + 7.0
+    bad = np.zeros(raw.shape, bool)
+    bad[:, 10] = True
+    raw[:, 10] = 1e4
+    assert weighting.channel_noise(raw, bad) == pytest.approx((2.0, 1.0), rel=0.02)
+    smooth = 0.25 * raw[:, :-2] + 0.5 * raw[:, 1:-1] + 0.25 * raw[:, 2:]
+    # Scatter √(3/8) of the raw one; the mean over the band is as noisy as before: √(8/3) times σ/√N.
+    touched = bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:]
+    assert weighting.channel_noise(smooth, touched) == pytest.approx((2 * (3 / 8) ** 0.5, (8 / 3) ** 0.5), rel=0.03)
+
+
+def test_noise_of_a_few_channels_and_of_none() -> None:
+    rng = np.random.default_rng(6)
+    few = rng.normal(0, 3.0, (1, 4, 9000)).astype(complex)
+    assert weighting.channel_noise(few, np.zeros(few.shape, bool)) == pytest.approx((3.0, 1.0), rel=0.02)
+    assert weighting.channel_noise(few, np.ones(few.shape, bool)) == (0.0, 1.0)
