@@ -122,6 +122,10 @@ def analyse(ctx: ItemContext, subject: Subject) -> Analysis:
     scratch = ctx.stage_dir / "scratch" / subject.image
     try:
         cube = read_cube(ctx, subject.image, scratch / "cube.npy")
+        if not math.isfinite(cube.beam[0]):
+            # tsdimaging works out the beam of rasters only; a single position is seen by that of the telescope.
+            beam = subject.plan.geometry.beam_arcsec
+            cube = attrs.evolve(cube, beam=(beam, beam, 0.0))
         return _analyse(ctx, subject, cube)
     finally:
         forget(scratch)
