@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.casa
+pytestmark = [pytest.mark.casa, pytest.mark.slow]
 
 SPW, LINE_CHANNEL = 4, 127.5
 NOISY, DRIFTING = (11, 40, 95, 130, 222, 301, 350, 411), (60, 61, 180, 181, 333)

@@ -99,7 +99,8 @@ def baseline_flatness(result: BaselineResult) -> list[QAScore]:
 def ripple_left(result: BaselineResult) -> list[QAScore]:
     """Rms after subtraction over the noise of channel differences: 1.2 is good, 2 is 0.5, 3 is 0.
 
-    The reference pipeline has no such score. Ripples of changing phase cancel in the mean spectrum, where the flatness does not see them.
+    The reference pipeline has no such score. Ripples of changing phase cancel in the mean spectrum, where the flatness
+    does not see them.
     """
     scores = []
     for fit in result.fits:
