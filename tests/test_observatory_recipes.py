@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pl_kernel.recipe import load, loads, problems, to_yaml
+from pl_kernel.recipe import load, loads, problems
+from pl_kernel.recipe_yaml import to_yaml
 
 _spec = importlib.util.spec_from_file_location(
     "observatory_procedures", Path(__file__).with_name("observatory_procedures.py")

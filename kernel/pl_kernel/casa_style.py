@@ -240,7 +240,8 @@ def _broken(name: str, error: PlError) -> Callable[..., Any]:
 
 def _arguments(stage: type[Stage[Any, Any]], given: dict[str, Any], strict: bool) -> dict[str, Any]:
     from .params import parameters
-    from .recipe import anchored, means_unset
+    from .recipe import anchored
+    from .recipe_xml import means_unset
 
     known = parameters(stage.inputs_class)
     arguments: dict[str, Any] = {}

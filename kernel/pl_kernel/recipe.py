@@ -21,12 +21,10 @@ A YAML recipe::
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import re
 import typing
-import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,20 +35,15 @@ from . import conditions
 from .errors import DataError, InputError, PlError, UnknownName
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
     from .context import Context
     from .params import Inputs
     from .stage import Stage
 
 BREAKPOINT = "breakpoint"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
-_TEMPLATE = re.compile(r"\{\{\{?\s*([A-Za-z_]\w*)\s*\}?\}\}")
 _SPAN = re.compile(r"(\d+)(?:-(\d+))?")
-_NAME = re.compile(r"[A-Za-z]\w*\Z")
+NAME = re.compile(r"[A-Za-z]\w*\Z")
 _LARGEST = 4_000_000  # bytes; the largest real processing request is far below 1 MB
-_TOP_KEYS = ("name", "title", "description", "parameters", "needs", "demo", "stages")
-_PARAMETER_KEYS = ("default", "doc", "unit")
 
 
 class Registry(Protocol):
@@ -262,137 +255,24 @@ def load(path: Path | str) -> Recipe:
 
 def loads(text: str, where: str = "the recipe", stem: str = "recipe") -> Recipe:
     """Read a recipe from text; ``where`` names it in errors, ``stem`` is its name when the text has none."""
-    return _from_xml(text, where, stem) if text.lstrip().startswith("<") else _from_yaml(text, where, stem)
+    # Both are written in terms of the records of this module.
+    from .recipe_xml import from_xml
+    from .recipe_yaml import from_yaml
+
+    return from_xml(text, where, stem) if text.lstrip().startswith("<") else from_yaml(text, where, stem)
 
 
-def _from_yaml(text: str, where: str, stem: str) -> Recipe:
-    import yaml
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """The safe loader, which would keep the last of two equal keys, and expand aliases of aliases without end."""
-
-        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                line = self.peek_event().start_mark.line + 1
-                raise InputError(f"{where}, line {line}: a recipe is written without aliases (*name).")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    raise InputError(f"{where}, line {key.start_mark.line + 1}: '{key.value}' is given twice.")
-                seen.add(str(key.value))
-            return dict(super().construct_mapping(node, deep))
-
-    try:
-        content = yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(
-            f"{where}{line} is no YAML: {getattr(error, 'problem', None) or 'it cannot be read'}."
-        ) from None
-    except RecursionError:
-        raise InputError(f"{where} is no recipe: it is nested too deeply.") from None
-    if not isinstance(content, dict) or "stages" not in content:
-        raise InputError(f"{where} is no recipe: it has no list of 'stages'.")
-    for key in content:
-        if key not in _TOP_KEYS:
-            raise UnknownName("entry", str(key), _TOP_KEYS, f" in {where}")
-    if not isinstance(content["stages"], list):
-        raise InputError(f"{where}: 'stages' must be a list.")
-    steps = tuple(_yaml_step(entry, number, where) for number, entry in enumerate(content["stages"], 1))
-    name = str(content.get("name") or stem)
-    parameters = _yaml_parameters(content.get("parameters"), where)
-    declared = {p.name for p in parameters}
-    for step in steps:
-        for reference in _references(step.parameters):
-            if reference not in declared:
-                raise UnknownName("recipe parameter", reference, declared, f" (used by {step.stage} in {where})")
-    return Recipe(
-        name=name, title=str(content.get("title") or name), description=str(content.get("description") or "").strip(),
-        steps=steps, parameters=parameters, needs=_yaml_needs(content.get("needs"), where),
-        demo=_yaml_demo(content.get("demo"), where),
-    )  # fmt: skip
-
-
-def _yaml_step(entry: Any, number: int, where: str) -> Step:
-    if isinstance(entry, str):
-        return Step(stage=entry)
-    if not isinstance(entry, dict):
-        raise InputError(f"{where}, stage {number}: write 'name' or 'name: {{parameter: value}}', not {entry!r}.")
-    keys = [key for key in entry if key != "when"]
-    if len(keys) != 1 or not isinstance(keys[0], str):
-        raise InputError(f"{where}, stage {number}: one entry names one stage; this one names {len(keys)}.")
-    values = entry[keys[0]]
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: the parameters of {keys[0]} must be written as name: value, not {values!r}.")
-    when = "" if entry.get("when") is None else str(entry["when"])
-    if when:
-        conditions.parse(when)
-    return Step(stage=keys[0], parameters={str(k): v for k, v in values.items()}, when=when)
-
-
-def _yaml_parameters(content: Any, where: str) -> tuple[RecipeParameter, ...]:
-    if content is None:
-        return ()
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: 'parameters' must be written as name: {{default: …, doc: …}}.")
-    found = []
-    for name, entry in content.items():
-        if not isinstance(name, str) or not _NAME.match(name):
-            raise InputError(f"{where}: {name!r} cannot be the name of a parameter.")
-        if not isinstance(entry, dict):
-            entry = {"default": entry}
-        for key in entry:
-            if key not in _PARAMETER_KEYS:
-                raise UnknownName("entry", str(key), _PARAMETER_KEYS, f" in parameter {name} of {where}")
-        found.append(RecipeParameter(name=name, **entry))
-    return tuple(found)
-
-
-def _yaml_needs(content: Any, where: str) -> Needs:
-    if content is None:
-        return Needs()
-    if not isinstance(content, dict) or not isinstance(content.get("intents", []), list):
-        raise InputError(f"{where}: 'needs' must be written as 'intents: [NAME, …]'.")
-    for key in content:
-        if key != "intents":
-            raise UnknownName("entry", str(key), ["intents"], f" in 'needs' of {where}")
-    return Needs(intents=tuple(str(intent) for intent in content.get("intents", [])))
-
-
-def _yaml_demo(content: Any, where: str) -> Demo | None:
-    if content is None:
-        return None
-    known = ("title", "data", "parameters")
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        raise InputError(f"{where}: 'demo' must hold 'data: [package:path, …]'.")
-    for key in content:
-        if key not in known:
-            raise UnknownName("entry", str(key), known, f" in 'demo' of {where}")
-    for reference in content["data"]:
-        _split_reference(str(reference))
-    return Demo(
-        data=tuple(str(reference) for reference in content["data"]),
-        title=str(content.get("title") or ""),
-        parameters=dict(content.get("parameters") or {}),
-    )
-
-
-def _split_reference(reference: str) -> tuple[str, PurePosixPath]:
+def split_reference(reference: str) -> tuple[str, PurePosixPath]:
+    """Return package and path of ``package:path/inside/it``."""
     package, _, inside = reference.partition(":")
     path = PurePosixPath(inside)
-    if not _NAME.match(package) or not inside or path.is_absolute() or ".." in path.parts:
+    if not NAME.match(package) or not inside or path.is_absolute() or ".." in path.parts:
         raise InputError(f"'{reference}' is no file of a package; write package:path/inside/it.")
     return package, path
 
 
 def _inside_package(reference: str) -> Path:
-    package, path = _split_reference(reference)
+    package, path = split_reference(reference)
     spec = importlib.util.find_spec(package)  # a top-level package is found without being imported
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"The demo's data come with the package '{package}', which is not installed.")
@@ -402,153 +282,17 @@ def _inside_package(reference: str) -> Path:
     raise InputError(f"The package '{package}' is installed, but holds no {path}; install a newer one.")
 
 
-# ---- the observatories' XML ------------------------------------------------------------------------------------------
-
-
-def _from_xml(text: str, where: str, stem: str) -> Recipe:
-    from xml.etree.ElementTree import ParseError
-
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
-    try:
-        # A declared encoding is of no use for text that is decoded already, and refused by the parser.
-        root: Element = fromstring(re.sub(r"\A\s*<\?xml[^>]*\?>", "", text), forbid_dtd=True)
-    except DefusedXmlException:
-        raise InputError(f"{where} defines entities or a document type, which recipes must not.") from None
-    except ParseError as error:
-        raise InputError(f"{where} is no XML: {error}.") from None
-    procedures = [root] if _tag(root) == "ProcessingProcedure" else _all(root, "ProcessingProcedure")
-    procedures = [p for p in procedures if _all(p, "ProcessingCommand")] or procedures
-    if not procedures:
-        raise InputError(f"{where} is neither a procedure nor a processing request: it holds no ProcessingProcedure.")
-    if len(procedures) > 1:
-        raise InputError(
-            f"{where} asks for {len(procedures)} procedures; one run does one: split it into one request each."
-        )
-    procedure = procedures[0]
-    title = _text(procedure, "ProcedureTitle")
-    steps = tuple(_xml_step(command, where) for command in _all(procedure, "ProcessingCommand"))
-    wanted = dict.fromkeys(ref for step in steps for ref in _references(step.parameters))
-    recipe = Recipe(
-        name=stem, title=title or stem, steps=steps,
-        parameters=tuple(RecipeParameter(name=name, doc="Left open by the template.") for name in wanted),
-    )  # fmt: skip
-    return recipe if root is procedure else _with_request(recipe, root)
-
-
-def _tag(element: Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _all(element: Element, name: str) -> list[Element]:
-    return [child for child in element.iter() if _tag(child) == name]
-
-
-def _text(element: Element, name: str) -> str:
-    found = _all(element, name)
-    return (found[0].text or "").strip() if found else ""
-
-
-def _xml_step(command: Element, where: str) -> Step:
-    name = _text(command, "Command")
-    if not _NAME.match(name):
-        raise InputError(f"{where} holds a command without a usable name ({name!r}).")
-    values: dict[str, Any] = {}
-    for parameter in _all(command, "Parameter"):
-        keyword = _text(parameter, "Keyword")
-        if not _NAME.match(keyword):
-            raise InputError(f"{where}: the command {name} has a parameter without a usable name ({keyword!r}).")
-        value = literal(_text(parameter, "Value"))
-        if not means_unset(value):
-            values[keyword] = value
-    return Step(stage=name, parameters=values)
-
-
-def literal(text: str) -> Any:
-    """Return the value that text from XML stands for.
-
-    Numbers, truth values, quoted text and bracketed lists become what they say; all else stays text, and so does
-    ``1,2,3``: a selection, not a list.  ``{{name}}`` and ``{{{name}}}`` become ``${name}``.
-    """
-    text = text.strip()
-    if _TEMPLATE.search(text):
-        return _TEMPLATE.sub(r"${\1}", text)
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if "," in text and text[:1] not in "([{'\"":
-        return text
-    if len(text) > 100_000:
-        return text
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # "1.5int" is text, not a slip in a program
-            value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
-    return value if _is_plain(value) else text
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(item) for item in value)
-    if isinstance(value, dict):
-        return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-def means_unset(value: Any) -> bool:
-    """Whether a value is one that the observatories' procedures and scripts write for "not given" (2026)."""
-    return value is None or value == "context" or value in ("", [], ()) or value in (["", ""], ("", ""))
-
-
-def _with_request(recipe: Recipe, root: Element) -> Recipe:
-    project: dict[str, str] = {}
-    for summary in _all(root, "ProjectSummary")[:1]:
-        project.update({_snake(_tag(c)): (c.text or "").strip() for c in summary if (c.text or "").strip()})
-    for kind in ("ObsUnitSetRef", "ProjectStatusRef", "OUSStatusRef"):
-        for reference in _all(root, kind)[:1]:
-            project[f"{_snake(kind)}_entity_id"] = reference.get("entityId", "")
-    intents = {
-        _text(entry, "Keyword"): _text(entry, "Value")
-        for group in _all(root, "ProcessingIntents")
-        for entry in _all(group, "Intents")
-        if _text(entry, "Keyword")
-    }
-    session_of: dict[str, str] = {}
-    for keyword, value in intents.items():
-        if re.fullmatch(r"SESSION_\d+", keyword, re.IGNORECASE):
-            for uid in value.split("|"):
-                session_of[uid.strip()] = keyword.lower()
-    data = []
-    for block in _all(root, "SchedBlockIdentifier"):
-        folder = _text(block, "RelativePath")
-        for identifier in _all(block, "AsdmIdentifier"):
-            execution, name = _text(identifier, "ExecBlockId"), _text(identifier, "AsdmDiskName")
-            if not name:
-                continue
-            if PurePosixPath(name).name != name or name in (".", ".."):
-                raise InputError(f"The request names a data set '{name}', which is no plain file name.")
-            session = session_of.get(execution, "session_1")
-            data.append(RequestedData(name=name, relative_path=folder, execution=execution, session=session))
-    name = recipe.title if _NAME.match(recipe.title) else recipe.name
-    return attrs.evolve(recipe, name=name, data=tuple(data), project=project, intents=intents)
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 
-def _references(value: Any) -> list[str]:
+def references(value: Any) -> list[str]:
+    """Return the names of all ``${name}`` in a value."""
     if isinstance(value, str):
         return _REFERENCE.findall(value)
     if isinstance(value, Mapping):
-        return [name for item in value.values() for name in _references(item)]
+        return [name for item in value.values() for name in references(item)]
     if isinstance(value, (list, tuple)):
-        return [name for item in value for name in _references(item)]
+        return [name for item in value for name in references(item)]
     return []
 
 
@@ -645,60 +389,3 @@ def validate(recipe: Recipe, registry: Registry, sets: Mapping[str, Mapping[str,
         raise found[0]
     if found:
         raise InputError(" ".join(problem.sentence for problem in found))
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """Return the recipe as YAML, such that ``loads`` gives the same steps, parameters and needs."""
-    import yaml
-
-    class Values(dict[str, Any]):
-        """Written on one line."""
-
-    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
-        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-            super().increase_indent(flow, False)  # lists are indented below their name
-
-    Dumper.add_representer(
-        Values, lambda dumper, values: dumper.represent_mapping("tag:yaml.org,2002:map", values, flow_style=True)
-    )
-    stages: list[Any] = []
-    for step in recipe.steps:
-        values = Values(_plain(step.parameters))
-        entry: Any = {step.stage: values} if values else step.stage
-        if step.when:
-            entry = {step.stage: values or None, "when": step.when}
-        stages.append(entry)
-    content: dict[str, Any] = {"name": recipe.name, "title": recipe.title or recipe.name}
-    if recipe.description:
-        content["description"] = recipe.description
-    if recipe.parameters:
-        content["parameters"] = {p.name: Values(_yaml_of_parameter(p)) for p in recipe.parameters}
-    if recipe.needs.intents:
-        content["needs"] = Values(intents=list(recipe.needs.intents))
-    if recipe.demo is not None:
-        demo: dict[str, Any] = {"title": recipe.demo.title, "data": list(recipe.demo.data)}
-        if recipe.demo.parameters:
-            demo["parameters"] = Values(_plain(recipe.demo.parameters))
-        content["demo"] = demo
-    content["stages"] = stages
-    return str(yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110))
-
-
-def _yaml_of_parameter(parameter: RecipeParameter) -> dict[str, Any]:
-    entry = {"default": _plain(parameter.default)}
-    if parameter.unit:
-        entry["unit"] = parameter.unit
-    if parameter.doc:
-        entry["doc"] = parameter.doc
-    return entry
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -6,7 +6,9 @@ import pytest
 
 from pl_kernel.errors import DataError, InputError, UnknownName
 from pl_kernel.params import Inputs, param
-from pl_kernel.recipe import literal, load, loads, problems, to_yaml, validate
+from pl_kernel.recipe import load, loads, problems, validate
+from pl_kernel.recipe_xml import literal
+from pl_kernel.recipe_yaml import to_yaml
 
 YAML = """
 name: my_procedure

@@ -201,7 +201,8 @@ def recipes(source: Path | None, target: Path | None, as_json: bool) -> None:
 
 
 def _convert(source: Path, target: Path | None, known: Registry, as_json: bool) -> None:
-    from ..recipe import load, problems, to_yaml
+    from ..recipe import load, problems
+    from ..recipe_yaml import to_yaml
 
     recipe = load(source)
     if as_json:

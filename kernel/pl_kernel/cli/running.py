@@ -351,7 +351,7 @@ def parse_values(texts: Iterable[str]) -> dict[str, Any]:
     ------
     InputError : a text of another form.
     """
-    from ..recipe import literal
+    from ..recipe_xml import literal
 
     found: dict[str, Any] = {}
     for text in texts:
