@@ -81,7 +81,15 @@ def weights_plausible(result: StatwtResult) -> list[QAScore]:
     """Mean and variance of the antenna weights, antennas that stand out, and what statwt flagged."""
     scores = []
     for band in result.after:
-        scores += [_mean(band), _variance(band), *_antennas(band)]
+        if math.isfinite(band.mean):
+            scores += [_mean(band), _variance(band), *_antennas(band)]
+        else:
+            scores.append(
+                QAScore(
+                    metric="statwt.mean", value=None, score=0.0, short="no weights", applies_to=AppliesTo(vis=band.vis),
+                    long=f"No antenna weight of {band.vis}, band {band.band}, could be derived: its data are flagged.",
+                )
+            )  # fmt: skip
     for vis, after in result.flags_after.items():
         newly = max(0.0, after.fraction - result.flags_before[vis].fraction)
         scores.append(
