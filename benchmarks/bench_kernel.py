@@ -116,7 +116,7 @@ def one_size(size: tuple[int, int, int, int], stages: int, root: Path) -> dict[s
     own, wall = [], []
     with Session.create(root, recipes.Recipe(name="bench", title="Bench", steps=steps)) as session:
         session.run(stop_after=3)  # the first stages import and compile
-        worker = psutil.Process(session._runner._worker.pid)
+        worker = psutil.Process(session._runner.worker.pid)
         for number in range(4, stages + 4):
             before = time.process_time() + sum(worker.cpu_times()[:2])
             begin = time.perf_counter()

@@ -16,7 +16,8 @@ from typing import Any
 
 import attrs
 
-from . import conditions, execute, snapshots
+from . import conditions, snapshots
+from .attempt import LOOSE, Attempt, StageOutcome
 from .casa import CallRecord, LogRecord
 from .casa.adapter import remove
 from .casa.script import header, stage_block
@@ -25,36 +26,17 @@ from .context import Context
 from .contextfile import ContextFile
 from .drawing import Drawing, Drawn, Pages
 from .effects import Effect, fold
-from .errors import DataError, InputError, JournalError, PlError, UnknownName, WorkerDied
+from .errors import InputError, JournalError, PlError, UnknownName
 from .events import Event, EventBus
-from .execute import StageAnswer, StageJob
 from .inside import inside, plain
-from .journal import RunFolder, RunRecord, RunStep, StageError, StageRecord, damaged, read_object
+from .journal import RunFolder, RunRecord, RunStep, StageRecord, damaged, read_object
 from .packing import Packer
 from .params import resolve
 from .plugins import Registry, kernel_version
-from .qa import QAScore, combine, score_result
+from .qa import QAScore
 from .recipe import BREAKPOINT
-from .serialize import from_json, read_json, to_json, write_bytes_atomically, write_json
-from .stage import Stage
+from .serialize import from_json, read_json, to_json, write_bytes_atomically
 from .stage_context import Place
-
-LOOSE = "loose-files"
-_LOOSE_LIMIT = 1_000_000  # bytes: text files that stages share, such as cont.dat
-
-
-@attrs.frozen(kw_only=True)
-class StageOutcome:
-    """How one stage ended; ``result`` is None for a stage that was skipped."""
-
-    number: int
-    name: str
-    title: str
-    status: str
-    score: float | None = None
-    scores: tuple[QAScore, ...] = ()
-    result: Any = None
-    seconds: float = 0.0
 
 
 class Runner:
@@ -74,10 +56,10 @@ class Runner:
         self._undrawn: list[Drawing] = []
         self.scheduler = ""
         self.context_file = ContextFile(folder.root / "context.json")
-        self._worker = Worker(folder.root / "worker.log")
-        self._packer = Packer(self._worker)
+        self.worker = Worker(folder.root / "worker.log")
+        self.packer = Packer(self.worker)
         workers = int(record.options.get("workers", 1))
-        self._pages = Pages(folder.root / "pages.log", self._write_live_site, workers)
+        self.pages = Pages(folder.root / "pages.log", self._write_live_site, workers)
 
     @property
     def steps(self) -> tuple[RunStep, ...]:
@@ -163,8 +145,8 @@ class Runner:
         if stage.status == "skipped":
             return outcome
         content = read_object(folder / "result.json")
-        before, self.context = self.context, self._fold(stage.number, content)
-        self._check_names(self.context, before)
+        before, self.context = self.context, self.fold_result(stage.number, content)
+        self.check_names(self.context, before)
         scores = from_json(read_object(folder / "qa.json").get("scores", []), tuple[QAScore, ...])
         file = folder / "casa_calls.json"
         calls = to_json(read_json(file, tuple[CallRecord, ...])) if file.is_file() else []
@@ -174,7 +156,8 @@ class Runner:
         seconds = from_json(read_object(folder / "timing.json").get("seconds", 0.0), float)
         return attrs.evolve(outcome, scores=scores, result=content, seconds=seconds)
 
-    def _fold(self, number: int, result: Mapping[str, Any]) -> Context:
+    def fold_result(self, number: int, result: Mapping[str, Any]) -> Context:
+        """Return the context with the effects of a stage's result, as it is written down."""
         # Live runs and resumed runs fold the same: from what is written.
         effects = from_json(result.get("effects", []), tuple[Effect, ...])
         context = attrs.evolve(fold(self.context, effects), stage_number=number)
@@ -182,10 +165,10 @@ class Runner:
             plain(ms.name, "measurement set")
         return context
 
-    def _check_names(self, context: Context, before: Context) -> None:
+    def check_names(self, context: Context, before: Context) -> None:
         """Refuse names that lead out of the run folder, among those that the context ``before`` did not have."""
         for ms in context.measurement_sets:
-            self._absolute(ms.path)
+            self.absolute(ms.path)
         for folder, what, new, old in (
             (self.folder.work, "image", context.images, before.images),
             (self.folder.products, "product", context.products, before.products),
@@ -208,7 +191,7 @@ class Runner:
             self.folder.set_aside(folder)
         for snapshot in taken:
             for ms in self.context.measurement_sets:
-                snapshots.undo(snapshot / ms.name, self._absolute(ms.path))
+                snapshots.undo(snapshot / ms.name, self.absolute(ms.path))
             for loose in sorted((snapshot / LOOSE).glob("*")):
                 place = self.folder.work / loose.name
                 remove(place)
@@ -243,7 +226,7 @@ class Runner:
                         f"The run cannot go back to before stage {folder.name}: its snapshot {snapshot} is missing."
                     )
         for ms in self.context.measurement_sets:
-            path = self._absolute(ms.path)
+            path = self.absolute(ms.path)
             if not path.is_dir():
                 raise JournalError(
                     f"{ms.path} is missing from {self.folder.work}; without it the run cannot continue."
@@ -266,11 +249,11 @@ class Runner:
         self._pass_breakpoints()
         self.record = attrs.evolve(self.record, status="stopped", finished=datetime.now(UTC))
         self.folder.write_run(self.record)
-        self._write_script()
+        self.write_script()
         self.context_file.write(self.context)
         self._write_site(live=False)
 
-    def _absolute(self, path: str) -> Path:
+    def absolute(self, path: str) -> Path:
         """Where a measurement set is: in the work folder, or the very path the user gave (used in place).
 
         Raises
@@ -364,7 +347,7 @@ class Runner:
         self.record = attrs.evolve(self.record, pl={**self.record.pl, "kernel": kernel_version(), "plugins": now})
         if changed and self.outcomes:
             message = f"The run goes on with other versions of plugins: {', '.join(changed)}."
-            self._emit("log", None, "", level="attention", message=message)
+            self.emit("log", None, "", level="attention", message=message)
 
     def run(self, stop_after: str | int | None = None) -> tuple[str, str]:
         """Run what is left; return the status (done, stopped, interrupted or failed) and a sentence."""
@@ -373,9 +356,9 @@ class Runner:
         self.record = attrs.evolve(self.record, status="running", finished=None)
         self.folder.write_run(self.record)
         if any(self._takes_data(step) for step in self.steps[self._next_step :]):
-            self._pages.warm(self.folder.root / "pages.log")
+            self.pages.warm(self.folder.root / "pages.log")
         for drawing in self._undrawn:
-            self._pages.submit(drawing)
+            self.pages.submit(drawing)
         self._undrawn = []
         try:
             while self._next_step < len(self.steps):
@@ -413,21 +396,21 @@ class Runner:
         """Wait for the pages that are being drawn, or give them up, and pass on what they had to complain of."""
         drawn: list[Drawn] = []
         try:
-            drawn = self._pages.give_up() if now else self._pages.wait()
+            drawn = self.pages.give_up() if now else self.pages.wait()
         except KeyboardInterrupt:
-            drawn = self._pages.give_up()
+            drawn = self.pages.give_up()
             self._by_hand = True
             raise
         finally:
             for page in drawn:
                 for complaint in page.complaints:
-                    self._emit("log", page.number, page.stage, level="warning", message=complaint)
+                    self.emit("log", page.number, page.stage, level="warning", message=complaint)
                 if page.site_seconds is not None:
-                    self._emit("site_written", None, "", seconds=page.site_seconds)
+                    self.emit("site_written", None, "", seconds=page.site_seconds)
 
     def close(self) -> None:
-        self._pages.close()
-        self._worker.stop()
+        self.pages.close()
+        self.worker.stop()
 
     def _step(self, index: int, step: RunStep) -> tuple[StageOutcome | None, str]:
         number = len(self.outcomes) + 1
@@ -440,7 +423,7 @@ class Runner:
             started=datetime.now(UTC), ended=datetime.now(UTC), plugin=plugin, root=str(self.folder.root),
             version=self.plugins.versions().get(plugin, ""),
         )  # fmt: skip
-        attempt = _Attempt(self, folder, record, step)
+        attempt = Attempt(self, folder, record, step)
         try:
             if self._is_dirty():  # after an attempt in this session
                 self._clean()
@@ -449,7 +432,7 @@ class Runner:
             if step.when and self.context.measurement_sets and not conditions.holds(step.when, self.context):
                 attempt.skip()
             else:
-                self._emit("stage_started", number, step.stage, title=title, of=len(self.steps))
+                self.emit("stage_started", number, step.stage, title=title, of=len(self.steps))
                 attempt.run()
         except KeyboardInterrupt:
             if not attempt.is_written():
@@ -472,14 +455,15 @@ class Runner:
             attempt.show()
         return self.outcomes[-1], ""
 
-    def _keep(self, index: int, attempt: _Attempt) -> None:
+    def _keep(self, index: int, attempt: Attempt) -> None:
         assert attempt.outcome is not None
         self.context = attempt.context
         self._script.append(attempt.block)
         self.outcomes.append(attempt.outcome)
         self._next_step, self._last = index + 1, attempt.record
 
-    def _emit(self, kind: str, number: int | None, stage: str, **data: Any) -> None:
+    def emit(self, kind: str, number: int | None, stage: str, **data: Any) -> None:
+        """Tell everybody who listens."""
         self.events.emit(Event(kind=kind, stage_number=number, stage=stage, data=data))
 
     def _write_site(self, live: bool) -> None:
@@ -489,9 +473,9 @@ class Runner:
         try:
             write_site(self.folder.root, live=live)
         except Exception as error:  # the web log can be made again at any time: pl weblog
-            self._emit("log", None, "", level="warning", message=f"The web log could not be written: {error}")
+            self.emit("log", None, "", level="warning", message=f"The web log could not be written: {error}")
             return
-        self._emit("site_written", None, "", seconds=time.monotonic() - begin)
+        self.emit("site_written", None, "", seconds=time.monotonic() - begin)
 
     def _write_live_site(self) -> float:
         from .weblog.site import write_site
@@ -500,229 +484,10 @@ class Runner:
         write_site(self.folder.root, live=True)
         return time.monotonic() - begin
 
-    def _write_script(self, last: str = "") -> None:
+    def write_script(self, last: str = "") -> None:
+        """Write ``casa_commands.py``: the blocks of the stages that are done, and ``last``."""
         text = header(self.record.name, self.record.recipe.get("title", "")) + "".join(self._script) + last
         write_bytes_atomically(self.folder.root / "casa_commands.py", text.encode("utf-8", "backslashreplace"))
-
-
-class _Attempt:
-    """One stage being run, from its snapshot to its page."""
-
-    def __init__(self, runner: Runner, folder: Path, record: StageRecord, step: RunStep) -> None:
-        self.runner = runner
-        self.folder = folder
-        self.record = record
-        self.step = step
-        self.calls: list[CallRecord] = []
-        self.logs: list[LogRecord] = []
-        self.open_call: CallRecord | None = None
-        self.timing: dict[str, Any] = {}
-        self.context = runner.context
-        self.block = ""
-        self.outcome: StageOutcome | None = None
-        self.job: StageJob
-        self.answer: StageAnswer
-        self._begin = time.monotonic()
-
-    # ---- the order of things ---------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Do everything up to the record that says that the stage is done."""
-        runner, number, name = self.runner, self.record.number, self.record.name
-        cls = runner.plugins.stage(name)
-        self.record = attrs.evolve(self.record, topic=cls.topic)
-        if cls.mutates or cls.reads_pages:  # pages show the data as their stages left them
-            begin = time.monotonic()
-            runner.collect_pages()
-            self.timing["wait_seconds"] = time.monotonic() - begin
-        self._snapshot(cls)
-        self.job = StageJob(
-            place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
-            context=runner._packer.pack(attrs.evolve(runner.context, stage_number=number)), recipe=self.step.parameters,
-            user=self.step.user, workers=int(runner.record.options.get("workers", 1)), scheduler=runner.scheduler,
-        )  # fmt: skip
-        answer = self.answer = self._ask(execute.run_stage, self.job)
-        self.calls, self.logs = answer.calls, [*answer.logs, *self._observer_complaints()]
-        self._write_inputs(answer)
-        if answer.error:
-            raise PlError(answer.error, detail=answer.detail)
-        write_json(self.folder / "result.json", answer.result)
-        self.context = runner._fold(number, answer.result)
-        runner.mark_in_place(self.context)
-        runner._check_names(self.context, runner.context)
-        result = from_json(answer.result, cls.result_class)
-        if cls.takes_data:
-            _check_needs(self.context, runner.record)
-        scores = self._score(cls, result, self.context)
-        self._write_timing()
-        work, products = runner.folder.listing()
-        self.record = attrs.evolve(
-            self.record, status="ok", score=combine(scores), ended=datetime.now(UTC), work=work, products=products
-        )
-        self.block = stage_block(number, self.record.title or name, to_json(self.calls), str(self.job.place.work))
-        runner._write_script(self.block)
-        runner.context_file.write(self.context)
-        write_json(self.folder / "log.json", self.logs)
-        self.outcome = StageOutcome(
-            number=number, name=name, title=self.record.title, status="ok", score=self.record.score,
-            scores=tuple(scores), result=result, seconds=time.monotonic() - self._begin,
-        )  # fmt: skip
-        write_json(self.folder / "stage.json", self.record)
-
-    def skip(self) -> None:
-        """Write down that the stage's condition does not hold."""
-        work, products = self.runner.folder.listing()
-        self.record = attrs.evolve(
-            self.record, status="skipped", ended=datetime.now(UTC), work=work, products=products
-        )
-        self.outcome = StageOutcome(
-            number=self.record.number, name=self.record.name, title=self.record.title, status="skipped"
-        )
-        reason = LogRecord(level="info", message=f"Skipped: not '{self.step.when}'.")
-        write_json(self.folder / "log.json", [reason])
-        write_json(self.folder / "stage.json", self.record)
-        self.runner._emit(
-            "stage_finished", self.record.number, self.record.name, status="skipped", score=None,
-            title=self.record.title,
-        )  # fmt: skip
-
-    def show(self) -> None:
-        """Have the page of the finished stage drawn, and tell everybody."""
-        assert self.outcome is not None
-        drawing = Drawing(
-            place=self.job.place, context=self.context, result=self.answer.result, logs=tuple(self.logs),
-            timing=self.timing,
-        )  # fmt: skip
-        try:
-            self.runner._pages.submit(drawing)
-        except OSError as error:  # no process could be started
-            message = f"The page of stage {self.record.number} cannot be drawn: {error}"
-            self.runner._emit("log", self.record.number, self.record.name, level="warning", message=message)
-        finally:
-            self.runner._emit(
-                "stage_finished", self.record.number, self.record.name, status="ok", score=self.outcome.score,
-                seconds=self.outcome.seconds, title=self.record.title, worst=_worst_message(list(self.outcome.scores)),
-            )  # fmt: skip
-
-    def is_written(self) -> bool:
-        """Whether the record on disk says that the stage is done."""
-        with contextlib.suppress(PlError):
-            record = self.runner.folder.read_stage(self.folder)
-            return self.outcome is not None and record is not None and record.done
-        return False
-
-    def fail(self, status: str, sentence: str, detail: str) -> str:
-        """Write down a stage without result; return the sentence that says so."""
-        if self.open_call is not None:
-            self.calls = [*self.calls, attrs.evolve(self.open_call, outcome="crashed", message=sentence)]
-        error = LogRecord(level="error", message=sentence, origin=self.record.name)
-        self.record = attrs.evolve(
-            self.record, status=status, ended=datetime.now(UTC), error=StageError(sentence=sentence, detail=detail)
-        )
-        for name, content in (
-            ("stage.json", self.record), ("log.json", [*self.logs, error]), ("casa_calls.json", self.calls),
-        ):  # fmt: skip
-            with contextlib.suppress(PlError):  # a full disk is reported by the sentence, not by another error
-                write_json(self.folder / name, content)
-        self.runner._emit(
-            "stage_failed", self.record.number, self.record.name, status=status, message=sentence, detail=detail
-        )
-        return sentence
-
-    # ---- parts -----------------------------------------------------------------------------------------------------
-
-    def _snapshot(self, cls: type[Stage[Any, Any]]) -> None:
-        begin = time.monotonic()
-        target = self.runner.folder.snapshots / f"{self.record.number:03d}"
-        snapshots.discard(target)
-        partial = target / f"{LOOSE}.partial"  # half a copy, left by a kill, must not be put back later
-        partial.mkdir(parents=True)
-        for file in self.runner.folder.work.iterdir():
-            if file.is_file() and not file.is_symlink() and file.stat().st_size < _LOOSE_LIMIT:
-                snapshots.clone(file, partial / file.name)
-        partial.rename(target / LOOSE)
-        taken = []
-        for ms in self.runner.context.measurement_sets if cls.mutates else ():
-            source = str(self.runner._absolute(ms.path))
-            self.runner._worker.call(
-                snapshots.take, source, str(target / ms.name), sorted(cls.mutates), str(self.folder / "casa.log")
-            )
-            taken.append(ms.name)
-        self.record = attrs.evolve(self.record, snapshot=tuple(taken))
-        self.timing["snapshot_seconds"] = time.monotonic() - begin
-
-    def _ask(self, function: Any, *args: Any) -> StageAnswer:
-        try:
-            answer = self.runner._worker.call(function, *args, on_message=self._on_message)
-        except WorkerDied as death:
-            call = f" in the CASA task {self.open_call.task}" if self.open_call is not None else ""
-            raise WorkerDied(
-                f"Stage {self.record.name}: {death.sentence.rstrip('.')}{call}.", detail=self._last_lines()
-            ) from None
-        self.open_call = None
-        assert isinstance(answer, StageAnswer)
-        return answer
-
-    def _on_message(self, message: tuple[str, Any]) -> None:
-        kind, content = message
-        number, name = self.record.number, self.record.name
-        if kind == "progress":
-            self.runner._emit("progress", number, name, **content)
-        elif kind == "call":
-            self.open_call = content
-            self.runner._emit("progress", number, name, done=0, total=0, message=content.task)
-        elif kind == "called":
-            self.open_call = None
-            self.calls.append(content)
-        elif kind == "log":
-            self.logs.append(content)
-            if content.level != "info":
-                self.runner._emit("log", number, name, level=content.level, message=content.message)
-
-    def _last_lines(self, lines: int = 20) -> str:
-        parts = []
-        for path in (self.folder / "casa.log", self.runner.folder.root / "worker.log"):
-            with contextlib.suppress(OSError):
-                text = path.read_text(errors="replace")[-8000:]
-                parts.append(f"--- {path.name}\n" + "\n".join(text.splitlines()[-lines:]))
-        return "\n".join(parts)
-
-    def _observer_complaints(self) -> list[LogRecord]:
-        complaints, self.runner.events.complaints = self.runner.events.complaints, []
-        return [LogRecord(level="warning", message=c, origin="kernel") for c in complaints]
-
-    def _write_inputs(self, answer: StageAnswer) -> None:
-        write_json(self.folder / "inputs.json", answer.inputs)
-        write_json(self.folder / "casa_calls.json", self.calls)
-        if answer.choices:
-            write_json(self.folder / "heuristics.json", answer.choices)
-
-    def _score(self, cls: type[Stage[Any, Any]], result: Any, context: Context) -> list[QAScore]:
-        begin = time.monotonic()
-        scores = score_result(self.runner.plugins.scorers_for(cls), result, context, cls.topic)
-        if result.failures:
-            # Items that failed while the stage went on must not look like success.
-            listed = "; ".join(f"{f.item}: {f.reason}" for f in result.failures[:5])
-            scores.append(
-                QAScore(
-                    metric="item-failures", value=len(result.failures), score=0.3, topic=cls.topic, origin="kernel",
-                    short=f"{len(result.failures)} items failed",
-                    long=f"{len(result.failures)} items failed: {listed}.",
-                )
-            )  # fmt: skip
-        self.timing["score_seconds"] = time.monotonic() - begin
-        write_json(self.folder / "qa.json", {"scores": scores, "stage_score": combine(scores)})
-        return scores
-
-    def _write_timing(self) -> None:
-        answer = self.answer
-        self.timing |= {
-            "seconds": time.monotonic() - self._begin, "run_seconds": answer.seconds,
-            "peak_rss_mb": answer.peak_rss_mb,
-            "casa_seconds": sum(c.seconds for c in answer.calls if c.kind == "task"),
-            "calls": [{"task": c.task, "seconds": c.seconds, "outcome": c.outcome} for c in answer.calls],
-        }  # fmt: skip
-        write_json(self.folder / "timing.json", self.timing)
 
 
 def _number_of(folder: Path) -> int:
@@ -731,21 +496,3 @@ def _number_of(folder: Path) -> int:
 
 def _mark_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.pl-run")
-
-
-def _check_needs(context: Context, record: RunRecord) -> None:
-    for ms in context.measurement_sets:
-        present = {str(intent) for intent in ms.intents}
-        missing = [intent for intent in record.needs if intent not in present]
-        if missing:
-            raise DataError(
-                f"{ms.name} has no scan with intent {', '.join(missing)}, which the recipe needs (it has "
-                f"{', '.join(sorted(present)) or 'no intents'}); give intents with --intent 'INTENT=FIELD'."
-            )
-
-
-def _worst_message(scores: list[QAScore]) -> str:
-    visible = [s for s in scores if not s.hidden and s.score is not None]
-    return min(visible, key=lambda s: s.score or 0.0).short if visible else ""
-
-

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from . import conditions
+from .attempt import StageOutcome
 from .context import Context
 from .environment import machine, versions
 from .errors import InputError, JournalError, StageFailed, UnknownName
@@ -23,7 +24,7 @@ from .params import resolve
 from .plugins import Registry
 from .plugins import registry as installed
 from .recipe import BREAKPOINT, Recipe
-from .runner import Runner, StageOutcome
+from .runner import Runner
 
 
 @attrs.frozen(kw_only=True)

@@ -103,7 +103,7 @@ def test_data_outside_the_run_are_refused_unless_they_carry_the_mark_of_the_run(
         runner.record = attrs_evolve(runner.record, data=(str(victim / "deep"),))
         context = attrs_evolve(session.context, measurement_sets=(ms,))
         runner.mark_in_place(context)
-        assert runner._absolute(ms.path) == victim / "deep"
+        assert runner.absolute(ms.path) == victim / "deep"
     (victim / "deep.pl-run").unlink()
 
 

@@ -188,5 +188,5 @@ def test_the_sentence_of_a_set_that_fails_is_the_stages(tmp_path):
 def test_one_set_runs_in_the_stages_own_worker(tmp_path):
     with Session.create(tmp_path / "run", plan(sets=1), workers=2) as session:
         result = session.run().stages[1].result
-        assert result.processes == (session._runner._worker.pid,)
+        assert result.processes == (session._runner.worker.pid,)
     assert os.getpid() not in result.processes

@@ -208,7 +208,7 @@ def test_an_interrupted_single_stage_is_never_taken_for_the_one_before(tmp_path,
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(session._runner._worker, "call", interrupt)
+            patch.setattr(session._runner.worker, "call", interrupt)
             session.run_stage("toy_add", number=10)
         assert session.run_stage("toy_add", number=100).result.total == 101
         assert [s.stage for s in session._runner.steps] == ["toy_add", "toy_add"]
