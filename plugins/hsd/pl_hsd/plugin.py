@@ -27,7 +27,7 @@ _STAGES = (
     Lazy("hsd_applycal", "pl_hsd.stages.applycal:HsdApplycal", "Apply Tsys, sky level and Jy/K to the spectra."),
     Lazy("hsd_atmcor", "pl_hsd.stages.atmcor:Atmcor", "Correct residual lines of the atmosphere."),
     Lazy("hsd_imaging", "pl_hsd.stages.imaging:Imaging", "Make cubes from single-dish spectra, and judge them."),
-    Lazy("hsd_exportdata", "pl_hsd.stages.exportdata:Exportdata", "Write images, calibration, baselines … as products."),
+    Lazy("hsd_exportdata", "pl_hsd.stages.exportdata:Exportdata", "Write images, calibration, baselines as products."),
     Lazy("hsd_restoredata", "pl_hsd.stages.restoredata:Restoredata", "Restore a calibration from its products."),
 )
 
