@@ -212,6 +212,14 @@ class FieldSpectrum:
 
 
 @attrs.frozen(kw_only=True)
+class LostHand:
+    """A window in which one parallel hand of some antennas is flagged for good, and their other hand is fine."""
+
+    spw: int
+    antennas: tuple[str, ...] = attrs.field(converter=tuple)
+
+
+@attrs.frozen(kw_only=True)
 class MsState:
     """What is known of the calibration of one measurement set.
 
@@ -224,6 +232,7 @@ class MsState:
     ignored_refants: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     calibrators_path: str = ""
     spectra: tuple[FieldSpectrum, ...] = attrs.field(default=(), converter=tuple)
+    lost_hands: tuple[LostHand, ...] = attrs.field(default=(), converter=tuple)
 
     def band(self, name: str) -> BandState:
         """The state of a band; a fresh one when nobody has worked on it."""

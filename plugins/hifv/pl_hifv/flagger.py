@@ -15,6 +15,7 @@ from pl_hifv.heuristics.rfi import Mode, Pass, RfiWindow
 from pl_hifv.phases import PhaseJump, find_jumps
 from pl_hifv.selections import Part
 from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.selection import expand_ids
 from pl_kernel.stage_context import StageContext
 
 COLUMNS = {"corrected": "CORRECTED_DATA", "data": "DATA"}
@@ -40,9 +41,11 @@ class Flagger:
     """The passes of a mode on one selection of fields that are judged alike."""
 
     def __init__(
-        self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str, growable: str
-    ) -> None:
+        self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str, growable: str,
+        lost: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
         self.ctx, self.ms, self.mode, self.part, self.growable = ctx, ms, mode, part, growable
+        self.lost = dict(lost or {})
         self.selection = {
             "field": ",".join(str(f) for f in part.fields), "scan": ",".join(str(s) for s in part.scans), "spw": spw,
         }  # fmt: skip
@@ -69,9 +72,11 @@ class Flagger:
         if grow and self.mode.grow is not None:
             neartime, nearfreq = self.mode.grow
             self._apply(
-                ["mode='extend' growtime=100.0 growfreq=100.0 growaround=True extendpols=True ntime='scan'"
-                 f" flagneartime={neartime} flagnearfreq={nearfreq}"],
-                self.growable,
+                extensions(
+                    "growtime=100.0 growfreq=100.0 growaround=True ntime='scan'"
+                    f" flagneartime={neartime} flagnearfreq={nearfreq}",
+                    self.growable or self.selection["spw"], self.lost,
+                )
             )  # fmt: skip
         return steps
 
@@ -169,20 +174,22 @@ class Flagger:
     def _applied(self, commands: Sequence[str], steps: list[Step]) -> list[Step]:
         if commands:
             grow = self.mode.extend
-            extend = [] if grow is None else [
-                f"mode='extend' ntime='scan' combinescans=False extendpols=True growtime={grow[0]} growfreq={grow[1]}"
-            ]  # fmt: skip
+            extend = [] if grow is None else extensions(
+                f"ntime='scan' combinescans=False growtime={grow[0]} growfreq={grow[1]}", self.selection["spw"],
+                self.lost,
+            )  # fmt: skip
             self._apply([*commands, *extend])
         return steps
 
-    def _apply(self, commands: Sequence[str], spw: str = "") -> None:
+    def _apply(self, commands: Sequence[str]) -> None:
         # One reading of the data serves a whole list of commands.
-        chosen = {**self.selection, "spw": spw or self.selection["spw"]}
-        where = " ".join(f"{k}='{v}'" for k, v in chosen.items() if v)
+        lines = [
+            " ".join([c, *(f"{k}='{v}'" for k, v in self.selection.items() if v and f" {k}=" not in c)])
+            for c in commands
+        ]
         self.ctx.casa.flagdata(
-            vis=self.ms.path, mode="list", inpfile=[f"{c} {where}" for c in commands], action="apply",
-            flagbackup=False, savepars=False,
-        )  # fmt: skip
+            vis=self.ms.path, mode="list", inpfile=lines, action="apply", flagbackup=False, savepars=False
+        )
 
     def _has_model(self) -> bool:
         """Whether every field of the selection has a model other than the default of 1 Jy."""
@@ -196,6 +203,28 @@ class Flagger:
         ):  # fmt: skip
             return False
         return all(_modelled(self.ctx, self.ms, f, self.part.scans) for f in self.part.fields)
+
+
+def extensions(growth: str, selection: str, lost: Mapping[int, Sequence[str]]) -> list[str]:
+    """Commands that extend flags to the other correlations and, by ``growth``, over time and channels.
+
+    lost : window → antennas of which one hand is flagged for good. Extended to the other correlations, these flags
+    would take the good hand with them; there each correlation is grown for itself.
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for item in selection.split(","):
+        ids, colon, channels = item.partition(":")
+        for spw in expand_ids(ids):
+            parts.setdefault(tuple(lost.get(int(spw), ())), []).append(f"{spw}{colon}{channels}")
+    commands = []
+    for antennas, spws in parts.items():
+        chosen = f"mode='extend' {growth} spw='{','.join(spws)}'"
+        if antennas:
+            commands.append(f"{chosen} extendpols=True antenna='{';'.join(f'!{a}' for a in antennas)}'")
+            commands += [f"{chosen} extendpols=False antenna='{a}'" for a in antennas]
+        else:
+            commands.append(f"{chosen} extendpols=True")
+    return commands
 
 
 def _modelled(ctx: StageContext, ms: MeasurementSet, field: int, scans: Iterable[int]) -> bool:

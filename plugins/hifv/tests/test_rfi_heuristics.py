@@ -71,3 +71,16 @@ def test_every_mode_of_the_observatory_is_there():
         "target-vlass", "vlass-imaging",
     }  # fmt: skip
     assert not MODES["target-vlass"].use_sefd and MODES["target-vla"].use_sefd
+
+
+def test_a_flagged_hand_does_not_take_the_good_hand_of_its_antenna_with_it() -> None:
+    from pl_hifv.flagger import extensions
+
+    assert extensions("growtime=100.0", "0~2", {}) == ["mode='extend' growtime=100.0 spw='0,1,2' extendpols=True"]
+    found = extensions("growtime=100.0", "0:1~30,1:1~5;7~30,2:1~30", {1: ("ea05", "ea09")})
+    assert found == [
+        "mode='extend' growtime=100.0 spw='0:1~30,2:1~30' extendpols=True",
+        "mode='extend' growtime=100.0 spw='1:1~5;7~30' extendpols=True antenna='!ea05;!ea09'",
+        "mode='extend' growtime=100.0 spw='1:1~5;7~30' extendpols=False antenna='ea05'",
+        "mode='extend' growtime=100.0 spw='1:1~5;7~30' extendpols=False antenna='ea09'",
+    ]

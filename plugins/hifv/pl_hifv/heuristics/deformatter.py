@@ -202,3 +202,12 @@ def flag_command(item: BadBaseband, present: Sequence[str]) -> str:
     correlation = f" correlation='{','.join(wanted)}'" if wanted and len(wanted) < len(present) else ""
     data = f"antenna='{item.antenna}' spw='{','.join(str(s) for s in item.spws)}'{correlation}"
     return f"mode='manual' {data} reason='bad_deformatter_{item.kind}_or_RFI'"
+
+
+def one_handed(found: Iterable[BadBaseband]) -> dict[tuple[str, int], bool]:
+    """(antenna, window) → True where one parallel hand is flagged for good and the other is fine."""
+    hands: dict[tuple[str, int], set[str]] = {}
+    for item in found:
+        for spw in item.spws:
+            hands.setdefault((item.antenna, spw), set()).update(item.correlations)
+    return {key: len(names) == 1 for key, names in hands.items()}

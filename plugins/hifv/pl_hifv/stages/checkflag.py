@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from pl_hifv.calibrators import state_of
 from pl_hifv.contsel import continuum
 from pl_hifv.flagger import COLUMNS, Flagger, Step
 from pl_hifv.heuristics.rfi import MODES, Mode
@@ -153,8 +154,9 @@ def _check(
         jobs.append((rest, ms.science_spw_selection))
     steps: list[Step] = []
     found: list[PhaseJump] = []
+    lost = {hand.spw: hand.antennas for hand in state_of(ctx, ms.origin or ms).lost_hands}
     for count, (fields, spw) in enumerate(jobs, 1):
-        worker = Flagger(ctx, ms, mode, part.only(ms, fields), spw, _growable(ctx, ms, before))
+        worker = Flagger(ctx, ms, mode, part.only(ms, fields), spw, _growable(ctx, ms, before), lost)
         steps += worker.run(grow=_grows(inputs))
         if mode.simple_last:
             found += worker.jumps()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +10,7 @@ import attrs
 from pl_hif import solve
 from pl_hif.solve import Caltable
 from pl_hifv import calibrators, solves
-from pl_hifv.calibrators import BandSelection, MsState
+from pl_hifv.calibrators import BandSelection, LostHand, MsState
 from pl_hifv.heuristics import deformatter
 from pl_hifv.heuristics.deformatter import BadBaseband, BadWindow
 from pl_hifv.heuristics.solint import Choice, Trial, climb, spelled
@@ -132,7 +132,8 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
                     )
                 )
             refants[ms.name] = tuple(r for r in refants[ms.name] if r not in rejected)
-            changed.append(attrs.evolve(state, ignored_refants=rejected))
+            lost = lost_hands(b for found in bands if found.vis == ms.name and found.applied for b in found.bad)
+            changed.append(attrs.evolve(state, ignored_refants=rejected, lost_hands=lost))
         need_one(bands, failures)
         return TestBPdcalsResult(
             bands=tuple(bands), antennas=antennas, refants=refants, failures=tuple(failures),
@@ -222,6 +223,15 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
             ctx.log.warning(f"{ms.name}: {describe(item)}; flagged.")
         ctx.casa.flagdata(vis=ms.path, mode="list", inpfile=commands, action="apply", flagbackup=False, savepars=False)
         return attrs.evolve(found, commands=commands, applied=True)
+
+
+def lost_hands(bad: Iterable[BadBaseband]) -> list[LostHand]:
+    """Windows with antennas of which one hand was flagged: hifv_checkflag leaves their other hand alone."""
+    by_spw: dict[int, list[str]] = {}
+    for (antenna, spw), single in deformatter.one_handed(bad).items():
+        if single:
+            by_spw.setdefault(spw, []).append(antenna)
+    return [LostHand(spw=spw, antennas=sorted(names)) for spw, names in sorted(by_spw.items())]
 
 
 def need_calibrators(ms: MeasurementSet) -> None:
