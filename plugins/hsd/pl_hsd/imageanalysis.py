@@ -193,13 +193,16 @@ def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers, cube: Cube) 
         low, high = np.fmin(low, np.fmin.reduce(block, axis=None)), np.fmax(high, np.fmax.reduce(block, axis=None))
     words = {
         "field": group.field_name, "spw": group.spw_name, "intent": "TARGET", "type": "singledish", "specmode": "cube",
-        "stokes": subject.stokes, "effbw": f"{numbers.effective_bandwidth_hz:.9g}", "level": "member",
-        "obspatt": "sd", "arrays": "TP", "datamin": f"{low:.9g}", "datamax": f"{high:.9g}",
-        "datarms": "" if numbers.observed_rms is None else f"{numbers.observed_rms:.9g}",
+        "stokes": subject.stokes, "level": "member", "obspatt": "sd", "arrays": "TP",
         "session": ",".join(subject.plan.sessions),
     }  # fmt: skip
+    # FITS knows DATAMIN and DATAMAX as numbers: an image with text there cannot be exported.
+    values = {
+        "effbw": numbers.effective_bandwidth_hz, "datamin": low, "datamax": high, "datarms": numbers.observed_rms
+    }  # fmt: skip
+    facts = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
     with ctx.casa.image(subject.image) as image:
-        image.setmiscinfo({**image.miscinfo(), **{key: text[:68] for key, text in words.items() if text}})
+        image.setmiscinfo({**image.miscinfo(), **{key: text[:68] for key, text in words.items() if text}, **facts})
 
 
 def _clip(level: float, weight: NDArray[np.float32]) -> NDArray[np.float64]:
