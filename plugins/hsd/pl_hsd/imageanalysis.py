@@ -178,19 +178,19 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(file, **arrays)
     numbers = _numbers(subject, cube, whole, observed, theory, missing, free, lines, edges, spectra_used)
-    _label(ctx, subject, numbers, cube)
+    _label(ctx, subject, numbers)
     return Analysis(
         name=subject.image, numbers=numbers, judgement=judgement, problems=problems,
         arrays=str(file.relative_to(ctx.stage_dir)),
     )  # fmt: skip
 
 
-def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers, cube: Cube) -> None:
-    """Write into the image what it is of, in the keywords of the reference pipeline (at most 68 characters each)."""
+def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers) -> None:
+    """Write into the image what it is of, in the keywords of the reference pipeline (at most 68 characters each).
+
+    Not DATAMIN and DATAMAX: CASA writes these into FITS files itself, and fails when they are there already.
+    """
     group = subject.plan.group
-    low = high = math.nan
-    for _, block in cubes.blocks(cube.values):
-        low, high = np.fmin(low, np.fmin.reduce(block, axis=None)), np.fmax(high, np.fmax.reduce(block, axis=None))
     words = {
         "field": group.field_name, "spw": group.spw_name, "intent": "TARGET", "type": "singledish", "specmode": "cube",
         "stokes": subject.stokes, "level": "member", "obspatt": "sd", "arrays": "TP",

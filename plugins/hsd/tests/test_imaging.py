@@ -158,6 +158,7 @@ def read_words(path: str) -> dict[str, str]:
     image = casatools.image()
     image.open(path)
     words = dict(image.miscinfo())
+    image.tofits(f"{path}.fits")  # fails on a keyword that CASA keeps for itself
     image.done()
     return words
 
@@ -220,7 +221,6 @@ class TestCleanMap:
         assert words["type"] == "singledish" and words["obspatt"] == "sd" and words["field"] == "SimLine"
         assert float(words["effbw"]) == pytest.approx(488281.25)
         assert float(words["datarms"]) == pytest.approx(n.observed_rms)
-        assert float(words["datamax"]) == pytest.approx(n.peak, rel=1e-6)
 
     def test_the_page_has_its_pictures_and_nothing_failed(self, clean: Done) -> None:
         page = read_json(clean.stage_dir / "page.json")
