@@ -188,7 +188,7 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
 def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers) -> None:
     """Write into the image what it is of, in the keywords of the reference pipeline (at most 68 characters each).
 
-    Not DATAMIN and DATAMAX: CASA writes these into FITS files itself, and fails when they are there already.
+    Not DATAMIN and DATAMAX: CASA writes these into FITS files itself, and fails when they are there as text.
     """
     group = subject.plan.group
     words = {
@@ -196,10 +196,7 @@ def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers) -> None:
         "stokes": subject.stokes, "level": "member", "obspatt": "sd", "arrays": "TP",
         "session": ",".join(subject.plan.sessions),
     }  # fmt: skip
-    # FITS knows DATAMIN and DATAMAX as numbers: an image with text there cannot be exported.
-    values = {
-        "effbw": numbers.effective_bandwidth_hz, "datamin": low, "datamax": high, "datarms": numbers.observed_rms
-    }  # fmt: skip
+    values = {"effbw": numbers.effective_bandwidth_hz, "datarms": numbers.observed_rms}
     facts = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
     with ctx.casa.image(subject.image) as image:
         image.setmiscinfo({**image.miscinfo(), **{key: text[:68] for key, text in words.items() if text}, **facts})
