@@ -82,8 +82,8 @@ def _without_outliers(points: FloatArray, members: IntArray) -> IntArray:
 def _links(points: FloatArray) -> tuple[tuple[FloatArray, IntArray, FloatArray | None], FloatArray]:
     """Linkage of the distinct points, and the lengths of its links.
 
-    Links between equal points (length 0) do not count: a bright line on a large map has thousands, and they would shrink
-    the limits below one channel until it falls to pieces.
+    Links between equal points (length 0) do not count: a bright line on a large map has thousands, and they would
+    shrink the limits below one channel until it falls to pieces.
     """
     from scipy.cluster.hierarchy import linkage
 
