@@ -60,6 +60,7 @@ class Reduced:
 
 @pytest.fixture(scope="module", params=CASES)
 def reduced(request, tmp_path_factory) -> Reduced:
+    from pl_kernel.drawing import Pages
     from pl_kernel.session import Session
     from pl_sim.testing import cached_simulation
     from pl_sim.truth import Truth
@@ -67,7 +68,9 @@ def reduced(request, tmp_path_factory) -> Reduced:
     preset, seed, faults = CASES[request.param]
     data = cached_simulation(preset, scale="tiny", seed=seed, faults=faults)
     root = tmp_path_factory.mktemp("truth") / request.param
-    with Session.create(root) as session:
+    with pytest.MonkeyPatch.context() as patch, Session.create(root) as session:
+        # Nobody looks at these pages, and drawing them would double the time.
+        patch.setattr(Pages, "submit", lambda self, drawing: None)
         outcomes = [session.run_stage("hifv_importdata", vis=[str(data)])]
         outcomes += [session.run_stage(name, **parameters) for name, parameters in STEPS]
         return Reduced(root, tuple(outcomes), session.context.measurement_sets[0], Truth.load(data))
