@@ -145,8 +145,10 @@ def test_noise_is_that_of_the_visibilities_although_sidelobes_are_half_of_the_pe
 def test_islands_hold_the_sources_and_nothing_else(ideal: tuple[Path, Path, Any]) -> None:
     rounds = ideal[2]["attempts"][-1]["rounds"]
     assert rounds[-1]["islands"] == 3
-    # Three sources of less than ten beams each; a beam is 28 pixels.
-    assert rounds[-1]["mask_pixels"] < 3 * 10 * 28
+    # Three sources of less than ten beams each.
+    major, minor, _ = ideal[2]["numbers"]["beam"]
+    beam_px = np.pi / (4 * np.log(2)) * major * minor / ideal[2]["target"]["cell_arcsec"] ** 2
+    assert rounds[-1]["mask_pixels"] < 3 * 10 * beam_px
 
 
 def test_a_cube_in_parts_by_two_workers_is_the_cube_of_one_call(simulated: Any, tmp_path: Path) -> None:
