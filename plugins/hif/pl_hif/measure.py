@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,11 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget, expected_rms: float)
         ring = good & (response > _RING[0]) & (response < _RING[1]) & ~inside
         if ring.sum() < 50:  # a small image may end inside the ring
             ring = good & ~inside
-        noises.append(_clipped_rms(plane[ring]))
+        if ring.sum() < 50:  # the mask may be all of it: a calibrator, its central region cleaned; then the residual
+            rest = next(islice(planes(ctx, image_path(stem, "residual"), masked=False), len(noises), None))
+            noises.append(_clipped_rms(rest[good]))
+        else:
+            noises.append(_clipped_rms(plane[ring]))
         allowed = good & (response > _RING[1]) if target.intent == "TARGET" else good
         flat = np.where(allowed, plane, -np.inf)
         spot = int(np.argmax(flat))
