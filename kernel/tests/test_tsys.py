@@ -281,3 +281,22 @@ def test_the_nearest_field_must_have_the_tuning_and_what_has_none_is_named() -> 
     assert {(u.spws, u.tsys_field) for u in found.uses} == {((0,), 1), ((1,), 2)}
     assert tsysmaps.plan(ms, {0: 0, 1: 1}, {0: frozenset({1})}).missing == ((0, 1),)
     assert tsysmaps.plan(ms, {0: 0, 1: 1}, {}).without == ("TARGET",)
+
+
+@pytest.mark.parametrize(
+    ("name", "set_up"),
+    [
+        ("ALMA_RB_06#BB_1#SW-01#FULL_RES", ""),
+        ("X0000000010#ALMA_RB_06#BB_1#SW-01#FULL_RES", "X0000000010"),
+        ("G1#X0000000010#ALMA_RB_06#BB_1#SW-01#FULL_RES", "G1#X0000000010"),
+        ("EVLA_C#A0C0#0", ""),
+    ],
+)
+def test_a_set_up_stands_before_the_band(name: str, set_up: str) -> None:
+    assert tsysmaps.set_up(attrs.evolve(window(0, 230e9, 2e9, 128), name=name)) == set_up
+
+
+def test_the_tsys_of_another_set_up_is_better_than_none() -> None:
+    coarse, other, fine = window(0, 230e9, 2e9, 128), window(1, 230e9, 2e9, 128, setup="X2"), window(2, 230e9, 5e8, 2048)
+    assert tsysmaps.spw_map([coarse, other, fine], [0, 1]) == {0: 0, 1: 1, 2: 0}
+    assert tsysmaps.spw_map([other, fine], [1]) == {1: 1, 2: 1}

@@ -21,12 +21,11 @@ PURPOSES = (
 
 
 def set_up(window: SpectralWindow) -> str:
-    """The spectral set-up of a window: what precedes the first # of its name; empty where names are not of that form.
+    """The spectral set-up of a window: what precedes the receiver band in its name, or nothing.
 
-    Windows that were tuned together share it.
+    Names are ``[GROUPING#][SETUP#]BAND#BASEBAND#WINDOW#RESOLUTION``. Windows that were tuned together share a set-up.
     """
-    head, mark, _ = window.name.partition("#")
-    return head if mark else ""
+    return "#".join(window.name.split("#")[:-4])
 
 
 def covers(tsys: SpectralWindow, window: SpectralWindow, tolerance_channels: float = 1.0) -> bool:
@@ -40,8 +39,9 @@ def spw_map(
 ) -> dict[int, int]:
     """Window → the window whose Tsys it takes; windows without any are absent.
 
-    A window with Tsys of its own takes that. Otherwise it is the first of the same baseband and the same set-up that
-    covers its frequencies (reference pipeline, 2026).
+    A window with Tsys of its own takes that. Otherwise it is the first of the same baseband that covers its
+    frequencies, of the same set-up if there is one. (The reference pipeline of 2026 takes no other set-up, and leaves
+    the data in raw units; for total power the frequencies decide.)
     """
     by_id = {int(w.id): w for w in windows}
     candidates = [by_id[s] for s in sorted(set(measured)) if s in by_id]
@@ -51,11 +51,10 @@ def spw_map(
         if window.id in own:
             found[int(window.id)] = int(window.id)
             continue
-        for c in candidates:
-            same = c.baseband == window.baseband and set_up(c) == set_up(window)
-            if same and covers(c, window, tolerance_channels):
-                found[int(window.id)] = int(c.id)
-                break
+        fitting = [c for c in candidates if c.baseband == window.baseband and covers(c, window, tolerance_channels)]
+        if fitting:
+            best = min(fitting, key=lambda c: set_up(c) != set_up(window))
+            found[int(window.id)] = int(best.id)
     return found
 
 
