@@ -297,6 +297,7 @@ def test_a_set_up_stands_before_the_band(name: str, set_up: str) -> None:
 
 
 def test_the_tsys_of_another_set_up_is_better_than_none() -> None:
-    coarse, other, fine = window(0, 230e9, 2e9, 128), window(1, 230e9, 2e9, 128, setup="X2"), window(2, 230e9, 5e8, 2048)
+    coarse, other = window(0, 230e9, 2e9, 128), window(1, 230e9, 2e9, 128, setup="X2")
+    fine = window(2, 230e9, 5e8, 2048)
     assert tsysmaps.spw_map([coarse, other, fine], [0, 1]) == {0: 0, 1: 1, 2: 0}
     assert tsysmaps.spw_map([other, fine], [1]) == {1: 1, 2: 1}
