@@ -61,7 +61,7 @@ def test_links_in_archives_cannot_lead_out_either(tmp_path):
         entry = tarfile.TarInfo("a.tbl")
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
         opened.addfile(entry)
-    with pytest.raises(PlError, match=r"bad\.tgz cannot be unpacked"):
+    with pytest.raises(PlError, match="is a link or a device"):
         unpack(tmp_path / "bad.tgz", tmp_path / "out")
     assert not (tmp_path / "out/a.tbl").exists()
 
