@@ -75,7 +75,7 @@ class Attempt:
         self.record = attrs.evolve(self.record, topic=cls.topic)
         if cls.mutates or cls.reads_pages:  # pages show the data as their stages left them
             begin = time.monotonic()
-            runner.collect_pages()
+            runner.collect_pages(altered=None if cls.reads_pages else cls.mutates)
             self.timing["wait_seconds"] = time.monotonic() - begin
         self._snapshot(cls)
         self.job = StageJob(
@@ -133,7 +133,7 @@ class Attempt:
         assert self.outcome is not None
         drawing = Drawing(
             place=self.job.place, context=self.context, result=self.answer.result, logs=tuple(self.logs),
-            timing=self.timing,
+            timing=self.timing, reads=self.runner.plugins.stage(self.record.name).page_reads,
         )  # fmt: skip
         try:
             self.runner.pages.submit(drawing)

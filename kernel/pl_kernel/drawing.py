@@ -1,7 +1,7 @@
 """Pages of finished stages, drawn in a process of their own while the next stage runs.
 
-A page shows what its stage left.  The runner therefore waits for all pages before a stage that alters measurement sets;
-what other stages make is new, and shows on no earlier page.
+A page shows what its stage left.  Before a stage that alters measurement sets, the runner therefore waits for the pages
+that read what it alters; what other stages make is new, and shows on no earlier page.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from .stage_context import Place
 
 @attrs.frozen(kw_only=True)
 class Drawing:
-    """A page to be made: whose, of which result in which context; log and timing of the stage, to be completed."""
+    """A page to be made: whose, of which result in which context; log and timing of the stage, to be completed.
+
+    ``reads``: what of the measurement sets it shows, so that it must be drawn before that is altered.
+    """
 
     place: Place
     context: Context
     result: Any
     logs: tuple[LogRecord, ...]
     timing: Mapping[str, Any]
+    reads: frozenset[str]
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +67,7 @@ class Pages:
         self._packer = Packer(self._worker)
         self._write_site = write_site
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
-        self._pending: deque[Future[Drawn]] = deque()
+        self._pending: deque[tuple[Drawing, Future[Drawn]]] = deque()
 
     def warm(self, logfile: Path) -> None:
         """Have the drawing process import what it needs, while the first stage runs."""
@@ -74,21 +78,24 @@ class Pages:
         """Have a page drawn when those before it are."""
         # Started by this thread: a process ends with the thread that started it.
         self._worker.start()
-        self._pending.append(self._thread.submit(self._draw, drawing))
+        self._pending.append((drawing, self._thread.submit(self._draw, drawing)))
 
-    def wait(self) -> list[Drawn]:
-        """Wait for all pages; return how those went that nobody has asked for yet."""
+    def wait(self, altered: frozenset[str] | None = None) -> list[Drawn]:
+        """Wait for all pages, or only until none is left that reads what will be ``altered``.
+
+        Returns how those went that nobody has asked for yet.
+        """
         drawn = []
-        while self._pending:
-            drawn.append(self._pending[0].result())
+        while any(altered is None or drawing.reads & altered for drawing, _ in self._pending):
+            drawn.append(self._pending[0][1].result())
             self._pending.popleft()
         return drawn
 
     def give_up(self) -> list[Drawn]:
         """End the drawing now: the page being drawn stays incomplete, those behind it are not begun."""
-        for future in list(self._pending)[1:]:
-            if future.cancel():
-                self._pending.remove(future)
+        for pending in list(self._pending)[1:]:
+            if pending[1].cancel():
+                self._pending.remove(pending)
         self._worker.kill()
         return self.wait()
 

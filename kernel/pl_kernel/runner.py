@@ -36,6 +36,7 @@ from .plugins import Registry, kernel_version
 from .qa import QAScore
 from .recipe import BREAKPOINT
 from .serialize import from_json, read_json, to_json, write_bytes_atomically
+from .stage import MUTABLE
 from .stage_context import Place
 
 
@@ -114,9 +115,9 @@ class Runner:
             self._next_step += 1
 
     def _note_page(self, folder: Path, stage: StageRecord, outcome: StageOutcome) -> None:
-        """Remember a page that a kill or Ctrl-C has cost, while the data are still what it would have shown."""
-        if stage.snapshot:
-            self._undrawn.clear()  # this stage altered what the pages before it show
+        """Remember a page that a kill or Ctrl-C has cost, while the data are still what it would show."""
+        if stage.snapshot:  # this stage altered what pages before it may show
+            self._undrawn = [drawing for drawing in self._undrawn if not drawing.reads]
         if stage.status != "ok" or (folder / "page.json").is_file():
             return
         place = Place(stage.name, stage.number, self.folder.work, folder, self.folder.products)
@@ -126,7 +127,10 @@ class Runner:
         except PlError:  # the page can do without
             logs, timing = (), {}
         self._undrawn.append(
-            Drawing(place=place, context=self.context, result=outcome.result, logs=logs, timing=timing)
+            Drawing(
+                place=place, context=self.context, result=outcome.result, logs=logs, timing=timing,
+                reads=self.plugins.stage(stage.name).page_reads if stage.name in self.plugins.stages else MUTABLE,
+            )
         )
 
     def _at_breakpoint(self) -> bool:
@@ -392,11 +396,14 @@ class Runner:
         self._write_site(live=False)
         return ""
 
-    def collect_pages(self, now: bool = False) -> None:
-        """Wait for the pages that are being drawn, or give them up, and pass on what they had to complain of."""
+    def collect_pages(self, now: bool = False, altered: frozenset[str] | None = None) -> None:
+        """Wait for the pages that are being drawn, or give them up, and pass on what they had to complain of.
+
+        ``altered``: wait only for those that read this in measurement sets.
+        """
         drawn: list[Drawn] = []
         try:
-            drawn = self.pages.give_up() if now else self.pages.wait()
+            drawn = self.pages.give_up() if now else self.pages.wait(altered)
         except KeyboardInterrupt:
             drawn = self.pages.give_up()
             self._by_hand = True

@@ -334,3 +334,53 @@ def test_nothing_in_a_run_folder_is_pickled(tmp_path):
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file():
             assert not path.read_bytes().startswith((b"\x80\x03", b"\x80\x04", b"\x80\x05")), path
+
+
+WAITING = """
+import time
+from pl_kernel import Inputs, Result, Stage, hookimpl, renderer
+
+class I(Inputs): pass
+class Slow(Result):
+    number: int = 1
+class Quick(Result):
+    pass
+
+class Own(Stage[I, Slow]):
+    '''Makes a page of what it found.'''
+    name = "wait_own"
+    page_reads = frozenset()
+    def run(self, ctx, inputs): return Slow()
+
+class Reading(Stage[I, Slow]):
+    '''Makes a page of the data.'''
+    name = "wait_reading"
+    def run(self, ctx, inputs): return Slow()
+
+class Alter(Stage[I, Quick]):
+    '''Alters flags.'''
+    name = "wait_alter"
+    mutates = frozenset({"flags"})
+    def run(self, ctx, inputs): return Quick()
+
+@renderer(Slow)
+def slow(page, ctx, result):
+    time.sleep(2)
+    page.text("drawn")
+
+@hookimpl
+def pl_stages(): return [Own, Reading, Alter]
+@hookimpl
+def pl_renderers(): return [slow]
+"""
+
+
+@pytest.mark.parametrize(("stage", "waits"), [("wait_own", False), ("wait_reading", True)])
+def test_a_stage_that_alters_data_waits_for_pages_that_show_them(tmp_path, add_plugin, stage, waits):
+    add_plugin("waiting", WAITING)
+    with Session.create(tmp_path / "run", recipe(stage, "wait_alter")) as session:
+        session.run()
+    stages = tmp_path / "run" / "stages"
+    waited = json.loads((stages / "002-wait_alter" / "timing.json").read_text())["wait_seconds"]
+    assert (waited > 1.0) == waits
+    assert "drawn" in (stages / f"001-{stage}" / "page.json").read_text(), "drawn in any case"

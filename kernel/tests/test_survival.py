@@ -103,7 +103,7 @@ def make(root, plan):
 
 
 def test_ctrl_c_while_the_page_is_drawn_keeps_the_stage(tmp_path, monkeypatch):
-    def interrupt(self):
+    def interrupt(self, altered=None):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, Session.create(tmp_path / "run", numbers(1, 10)) as session:

@@ -78,6 +78,7 @@ class Tsyscal(Stage[TsyscalInputs, TsyscalResult]):
 
     name = "h_tsyscal"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def check(self, ctx: StageContext, inputs: TsyscalInputs) -> None:

@@ -101,6 +101,7 @@ class TsysFlag(Stage[TsysFlagInputs, TsysFlagResult]):
     """
 
     topic = "flagging"
+    page_reads = frozenset()
     each_set = True
 
     def sets(self, ctx: StageContext, inputs: TsysFlagInputs) -> tuple[MeasurementSet, ...]:

@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from pl_kernel.compute import Worker
+from pl_kernel.drawing import Pages
 from pl_kernel.recipe import loads
 from pl_kernel.session import Session
 from pl_kernel.testing.tables import differences
@@ -40,6 +41,8 @@ def test_one_two_and_four_workers_local_and_on_dask_give_the_same_flags_caltable
     scores = {}
     for name, workers in (("one", 1), ("two", 2), ("four", 4), ("dask", 2)):
         with contextlib.ExitStack() as stack:
+            # Nobody looks at these pages, and drawing them would double the time.
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr(Pages, "submit", lambda self, drawing: None)
             session = stack.enter_context(Session.create(tmp_path / name, loads(RECIPE), blocks, workers=workers))
             if name == "dask":
                 cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)

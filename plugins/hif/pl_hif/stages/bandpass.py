@@ -47,6 +47,7 @@ class Bandpass(Stage[BandpassInputs, BandpassResult]):
 
     name = "hif_bandpass"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def suggest(self, ctx: StageContext, inputs: BandpassInputs) -> dict[str, object]:

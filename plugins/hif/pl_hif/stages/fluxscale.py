@@ -97,6 +97,7 @@ class Fluxscale(Stage[FluxscaleInputs, FluxscaleResult]):
 
     name = "hif_fluxscale"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
     mutates = frozenset({"model"})
 

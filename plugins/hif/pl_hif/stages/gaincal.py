@@ -65,6 +65,7 @@ class Gaincal(Stage[GaincalInputs, GaincalResult]):
 
     name = "hif_gaincal"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def check(self, ctx: StageContext, inputs: GaincalInputs) -> None:

@@ -60,6 +60,7 @@ class Refant(Stage[RefantInputs, RefantResult]):
 
     name = "hif_refant"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def run(self, ctx: StageContext, inputs: RefantInputs) -> RefantResult:

@@ -80,6 +80,7 @@ class HsdApplycal(ApplyStage[HsdApplycalInputs]):
 
     name = "hsd_applycal"
     topic = "flagging"
+    page_reads = frozenset()
     counted_intent = "TARGET"
     result_class = HsdApplycalResult
 

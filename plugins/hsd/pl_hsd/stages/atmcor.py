@@ -97,6 +97,7 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
 
     name = "hsd_atmcor"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def sets(self, ctx: StageContext, inputs: AtmcorInputs) -> Sequence[MeasurementSet]:

@@ -152,6 +152,7 @@ class Baseline(Stage[BaselineInputs, BaselineResult]):
 
     name = "hsd_baseline"
     topic = "misc"
+    page_reads = frozenset()
 
     def check(self, ctx: StageContext, inputs: BaselineInputs) -> None:
         parse_linewindow(inputs.linewindow)

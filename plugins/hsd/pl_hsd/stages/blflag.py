@@ -85,6 +85,7 @@ class Blflag(Stage[BlflagInputs, BlflagResult]):
     name = "hsd_blflag"
     mutates = frozenset({"flags"})
     topic = "flagging"
+    page_reads = frozenset()
 
     def check(self, ctx: StageContext, inputs: BlflagInputs) -> None:
         edges_of(inputs.edge)

@@ -112,6 +112,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
 
     name = "hsd_flagdata"
     topic = "flagging"
+    page_reads = frozenset()
     each_set = True
     mutates = frozenset({"flags"})
 

@@ -82,6 +82,7 @@ class Imaging(Stage[ImagingInputs, ImagingResult]):
 
     name = "hsd_imaging"
     topic = "imaging"
+    page_reads = frozenset()
 
     def run(self, ctx: StageContext, inputs: ImagingInputs) -> ImagingResult:
         split = inputs.mode == "ampcal"

@@ -39,6 +39,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
 
     name = "hsd_importdata"
     topic = "dataset"
+    page_reads = frozenset()
     takes_data = True
 
     def run(self, ctx: StageContext, inputs: ImportdataInputs) -> ImportdataResult:

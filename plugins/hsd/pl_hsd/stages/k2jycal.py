@@ -75,6 +75,7 @@ class K2jycal(Stage[K2jycalInputs, K2jycalResult]):
 
     name = "hsd_k2jycal"
     topic = "calibration"
+    page_reads = frozenset()
 
     def sets(self, ctx: StageContext, inputs: K2jycalInputs) -> Sequence[MeasurementSet]:
         return tuple(ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin)

@@ -82,6 +82,7 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
 
     name = "hsd_skycal"
     topic = "calibration"
+    page_reads = frozenset()
     each_set = True
 
     def sets(self, ctx: StageContext, inputs: SkycalInputs) -> Sequence[MeasurementSet]:
