@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, TypeVar
 
+import attrs
+
 from pl_hsd import aftercal, k2jy
 from pl_hsd.importing import SingleDishInputs
 from pl_hsd.stages.importdata import Importdata
@@ -16,8 +18,8 @@ from pl_kernel.stage_context import StageContext
 
 
 class RestoredataInputs(CommonInputs, SingleDishInputs):
-    ocorr_mode: str = param("ao", doc="Accepted for old scripts.", hidden=True)
-    bdfflags: bool = param(False, doc="Accepted for old scripts.", hidden=True)
+    ocorr_mode: str = param("ao", doc="As in hsd_importdata.", hidden=True)
+    bdfflags: bool = param(False, doc="As in hsd_importdata.", hidden=True)
 
 
 I = TypeVar("I", bound=RestoredataInputs)  # noqa: E741
@@ -49,7 +51,9 @@ class SingleDishRestorer(Restorer[I]):
     """The stage whose import comes first where the run has no data."""
 
     def import_sets(self, ctx: StageContext, inputs: I) -> tuple[list[MeasurementSet], list[Effect]]:
-        found = self.importer().run(ctx, inputs)
+        known = self.importer.inputs_class
+        shared = {a.name: getattr(inputs, a.name) for a in attrs.fields(known) if hasattr(inputs, a.name)}
+        found = self.importer().run(ctx, known(**shared))
         return [i.ms for i in found.imported], list(found.effects)
 
     def values(self, ctx: StageContext, jobs: list[Any]) -> list[Effect]:
