@@ -233,3 +233,16 @@ def test_the_worst_metric_comes_first_and_the_worst_score_of_a_metric_counts():
     assert [(t.stage, t.lowest, len(t.known)) for t in found] == [("y", 0.2, 1), ("x", 0.8, 2)]
     lines = trends.as_csv([one, two]).splitlines()
     assert lines[1:] == ["a,2024,x,m,0.900,1,", "a,2024,y,n,0.200,1,", "b,2025,x,m,0.800,2,"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "seconds"),
+    [
+        ([(10, 0), (5, 0)], 15),
+        ([(10, 4), (5, 0)], 15),  # the page is drawn beside the second stage
+        ([(10, 8), (5, 2)], 20),  # ... and is not ready when that ends: 10 + 8 + 2
+        ([(10, 1), (5, 3)], 18),  # the last page comes after the last stage
+    ],
+)
+def test_pages_drawn_beside_a_stage_take_no_time_of_their_own(stages, seconds):
+    assert timing.elapsed(stages) == seconds

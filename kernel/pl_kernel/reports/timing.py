@@ -78,6 +78,16 @@ class PlotTime:
     longest: float
 
 
+def elapsed(stages: Iterable[tuple[float, float]]) -> float:
+    """Seconds that pass for stages of (seconds until done, seconds to draw the page): pages are drawn one after the
+    other, beside the stages that follow."""
+    done = drawn = 0.0
+    for seconds, render in stages:
+        done += seconds
+        drawn = max(done, drawn) + render
+    return max(done, drawn)
+
+
 @attrs.frozen
 class _Call:
     task: str
@@ -96,7 +106,8 @@ class RunTime:
 
     @property
     def total(self) -> float:
-        return sum(s.total for s in self.stages)
+        """Seconds that passed while stages ran, and after the last one until its page was drawn."""
+        return elapsed((s.passed, s.render) for s in self.stages)
 
     @property
     def casa(self) -> float:

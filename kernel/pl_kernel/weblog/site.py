@@ -23,6 +23,7 @@ import attrs
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, select_autoescape
 
 from pl_kernel.qa import TOPICS
+from pl_kernel.reports.timing import elapsed
 from pl_kernel.weblog import views
 from pl_kernel.weblog.names import slug
 from pl_kernel.weblog.observatory import ObservationView, calibration_rows, observation_view
@@ -212,7 +213,7 @@ class _Site:
         self._render(
             "index.html", "index", worst=[s for s in scored if s["band"] != "good"][:6], failed=failed,
             run_score=run_score, band=views.band_of(run_score), n_scores=len(scored), gallery=gallery,
-            progress=self._progress(), total=sum(s.seconds or 0.0 for s in self.stages), topics=_topics(self.stages),
+            progress=self._progress(), total=self._elapsed(), topics=_topics(self.stages),
             products=views.as_dicts(context.get("products")), **common,
         )  # fmt: skip
         self._render("stages.html", "stages", progress=self._progress(), **common)
@@ -241,6 +242,10 @@ class _Site:
         (self.out / "files").mkdir(exist_ok=True)
         for name, text in (("timing.csv", as_csv), ("timing-details.csv", details_as_csv)):
             _replace(self.out / "files" / name, text([times]).encode())
+
+    def _elapsed(self) -> float:
+        times = ((s.seconds or 0.0, s.render_seconds or 0.0) for s in self.stages)
+        return elapsed((seconds - render, render) for seconds, render in times)
 
     def _progress(self) -> dict[str, Any]:
         steps = views.as_dicts(self.run.get("steps"))

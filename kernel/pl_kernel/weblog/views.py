@@ -279,6 +279,7 @@ class StageSummary:
     ended: str
     seconds: float | None
     casa_seconds: float | None
+    render_seconds: float | None
     counts: Mapping[str, int]
     scores: tuple[Mapping[str, Any], ...]
     notifications: tuple[Mapping[str, str], ...]
@@ -332,6 +333,7 @@ def stage_summary(folder: Path) -> StageSummary:
         ended=str(stage.get("ended") or timing.get("ended") or ""),
         seconds=number(timing.get("seconds")),
         casa_seconds=number(timing.get("casa_seconds")),
+        render_seconds=number(timing.get("render_seconds")),
         counts=counts,
         scores=tuple(
             {"score": s.score, "band": s.band, "short": s.short, "long": s.long, "topic": s.topic, "anchor": s.anchor,
