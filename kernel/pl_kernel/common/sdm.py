@@ -80,7 +80,7 @@ def read_contents(path: Path) -> SdmContents:
 def source_fluxes(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     """Flux densities that Source.xml states: source name → ((frequency in Hz, Stokes I in Jy), …), without repeats.
 
-    Most VLA schedules state none. A file that is absent or broken gives none.
+    Most schedules state none. A file that is absent or broken gives none.
     """
     try:
         root = _parse(path)

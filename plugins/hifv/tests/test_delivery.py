@@ -8,8 +8,8 @@ from pl_hifv.heuristics.gainmap import GainGroup, Visit, groups
 from pl_hifv.occupancy import FlagMap
 from pl_hifv.qa.interference import interference_flagged, newly_flagged, ranges
 from pl_hifv.stages.checkflag import Checked, CheckflagResult
-from pl_hifv.stages.flagtargetsdata import read_commands
 from pl_kernel import PlError
+from pl_kernel.common.flagcommands import read_commands
 
 
 def phase(scan, field):

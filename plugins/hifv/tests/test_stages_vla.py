@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from pl_hifv.stages import flagdata, priorcals
+from pl_hifv.stages import priorcals
 from pl_hifv.stages.flagdata import MsFlags
 from pl_kernel import PlError
+from pl_kernel.common import flagcommands
 
 
 def test_flag_commands_are_read_without_comments(tmp_path: Path) -> None:
     path = tmp_path / "a.flagtemplate.txt"
     path.write_text("# a comment\n\nantenna='ea01' spw='0'\n  mode='manual' scan='3'  \n")
-    assert flagdata._read_commands(path) == ["antenna='ea01' spw='0'", "mode='manual' scan='3'"]
+    assert flagcommands.read_commands(path) == ["antenna='ea01' spw='0'", "mode='manual' scan='3'"]
 
 
 def test_a_line_that_is_no_flag_command_is_refused_with_its_number(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("antenna='ea01'\nplease flag antenna two\n")
     with pytest.raises(PlError, match="Line 2"):
-        flagdata._read_commands(path)
+        flagcommands.read_commands(path)
 
 
 def test_antenna_offsets_of_another_set_are_left_alone(tmp_path: Path) -> None:

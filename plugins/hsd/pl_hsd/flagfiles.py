@@ -15,7 +15,6 @@ from pl_hsd.heuristics.grouping import Grouping
 from pl_hsd.heuristics.raster import RasterFailure, group_by_direction
 from pl_hsd.heuristics.uniformity import odd_maps
 from pl_hsd.rows import RowTable
-from pl_kernel.errors import InputError
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import ItemContext
 
@@ -107,23 +106,6 @@ def _maps(rows: RowTable, own: NDArray[np.int64]) -> Grouping:
     except RasterFailure:
         nothing = np.zeros(0, dtype=np.int64)
         return Grouping(rows["raster_row"][own], rows["raster_map"][own], nothing, nothing)
-
-
-def read_commands(path: Path) -> list[str]:
-    """Commands of a file of flags: one a line, comments and blank lines left out.
-
-    Raises:
-        InputError: a line is no flag command; such a file would be applied in part.
-    """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if "=" not in text:
-            raise InputError(f"Line {number} of {path} is no flag command: '{text[:60]}'.")
-        found.append(text)
-    return found
 
 
 def recorded_commands(ctx: ItemContext, ms: MeasurementSet) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pl_hsd.flagfiles import pure_words, read_commands, setup_of
+from pl_hsd.flagfiles import pure_words, setup_of
 from pl_hsd.heuristics import flagging
 from pl_kernel import InputError
+from pl_kernel.common.flagcommands import read_commands
 from pl_kernel.ms.samples import SampleScan, sample_ms
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from multiprocessing.reduction import ForkingPickler as Sent
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,8 +103,8 @@ def test_line_masks_have_any_number_of_spans_per_row(table) -> None:
 def test_a_table_travels_to_another_process_by_its_names(table) -> None:
     rows = RowTable.open(*table)
     rows["ra_deg"]
-    assert len(pickle.dumps(rows)) < 3000
-    assert pickle.loads(pickle.dumps(rows))["antenna"].tolist() == rows["antenna"].tolist()
+    assert len(Sent.dumps(rows)) < 3000
+    assert Sent.loads(Sent.dumps(rows))["antenna"].tolist() == rows["antenna"].tolist()
 
 
 def test_a_set_without_a_table_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pl_hif.flags import FlagCounts
 from pl_hifv.heuristics import flagging
 from pl_hifv.lines import line_spws
 from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel.common.flagcommands import read_commands
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
 
@@ -147,7 +148,7 @@ def _commands(
     ):
         path = Path(given or f"{ms.stem}.{ending}")
         if wanted and path.is_file():
-            done[agent] = _read_commands(path)
+            done[agent] = read_commands(path)
             why[agent] = f"{len(done[agent])} commands of {path.name}"
         elif wanted and agent == "online" and recorded:
             done[agent] = recorded
@@ -228,19 +229,3 @@ def _dump_s(ms: MeasurementSet) -> float:
     """Longest integration of the science windows, in seconds."""
     wanted = {int(i) for i in ms.science_spw_ids}
     return max((v for s in ms.scans for w, v in s.interval_s.items() if int(w) in wanted), default=0.0)
-
-
-def _read_commands(path: Path) -> list[str]:
-    """Commands of a file of flags: one a line, comments and blank lines left out.
-
-    Raises PlError for a line that is no flag command: such a file would be applied in part.
-    """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if "=" not in text:
-            raise PlError(f"Line {number} of {path} is no flag command: '{text[:60]}'.")
-        found.append(text)
-    return found

@@ -9,6 +9,7 @@ import attrs
 from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.common import flagversions as versions
+from pl_kernel.common.flagcommands import read_commands
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -91,19 +92,3 @@ def _file(ms: MeasurementSet, inputs: FlagtargetsdataInputs) -> Path | None:
         if stem and path.is_file():
             return path
     return None
-
-
-def read_commands(path: Path) -> list[str]:
-    """Commands of a file of flags, one a line; comments and blank lines are left out.
-
-    Raises PlError for a line that is no command: the file would be applied in part.
-    """
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if "=" not in text:
-            raise PlError(f"Line {number} of {path} is no flag command: '{text[:60]}'.")
-        found.append(text)
-    return found

@@ -14,6 +14,7 @@ from pl_hsd.heuristics.pointing_outlier import pointing_outliers
 from pl_hsd.online import read_online
 from pl_hsd.rows import RowTable
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
+from pl_kernel.common.flagcommands import read_commands
 from pl_kernel.flagcounts import FlagCounts, list_counts
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -193,7 +194,7 @@ def _commands(
     _observatory(ctx, ms, inputs, done, why)
     path = Path(inputs.filetemplate or f"{ms.stem}.flagtemplate.txt")
     if inputs.template:
-        done["template"] = flagfiles.read_commands(path) if path.is_file() else []
+        done["template"] = read_commands(path) if path.is_file() else []
         why["template"] = f"{len(done['template'])} commands of {path.name}" if path.is_file() else f"no {path.name}"
     if inputs.autocorr:
         done["autocorr"] = ["mode='manual' autocorr=True reason='autocorr'"]
@@ -201,7 +202,7 @@ def _commands(
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.pointing:
         path = Path(inputs.filepointing or flagfiles.pointing_file(ms))
-        lines = flagfiles.read_commands(path) if path.is_file() else []
+        lines = read_commands(path) if path.is_file() else []
         left_out = [line for line in lines if flagfiles.INCOMPLETE in line and not inputs.incompleteraster]
         done["pointing"] = [line for line in lines if line not in left_out]
         why["pointing"] = f"{len(lines)} commands of {path.name}" if path.is_file() else f"no {path.name}"
@@ -219,7 +220,7 @@ def _observatory(
 ) -> None:
     path = Path(inputs.fileonline or f"{ms.stem}.flagonline.txt")
     if path.is_file():
-        lines, source = flagfiles.read_commands(path), path.name
+        lines, source = read_commands(path), path.name
     else:
         lines, source = flagfiles.recorded_commands(ctx, ms), "the FLAG_CMD table"
     before, after = flagging.time_buffer_s(inputs.hm_tbuff, _integration_s(ms), inputs.tbuff)
