@@ -221,14 +221,17 @@ class Soak:
             if code == 0:
                 break
             needed.append(said.splitlines()[-1] if said else "")
-            repeat = re.search(r"remove (\S+) and everything after it", said)
+            repeat = re.search(r"'pl rewind (\S+) (\d+)'", said)
             named = [file for file in backup or {} if str(file) in said or file.name in said]
             if repeat:
-                first = Path(repeat[1]).name
-                before = {name: at for name, at in before.items() if name < first}
-                for folder in run.glob("stages/*"):
-                    if folder.name >= first:
-                        shutil.rmtree(folder)
+                first = int(repeat[2])
+                before = {name: at for name, at in before.items() if int(name[:3]) < first}
+                back = subprocess.run(
+                    [sys.executable, "-m", "pl_kernel", "rewind", *repeat.groups()], env=self.environment,
+                    capture_output=True, text=True,
+                )  # fmt: skip
+                if back.returncode:
+                    raise Lost(f"It cannot go back as it said: {back.stderr[-1500:]}")
             elif named and backup:
                 for file in named:
                     file.write_bytes(backup[file])

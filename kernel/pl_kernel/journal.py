@@ -294,8 +294,8 @@ class RunFolder:
             return None
         return read_json(folder / "stage.json", StageRecord)
 
-    def done_stages(self) -> list[tuple[Path, StageRecord]]:
-        """Return the stages that are done, up to the first that is not.
+    def done_stages(self, up_to: int | None = None) -> list[tuple[Path, StageRecord]]:
+        """Return the stages that are done, up to the first that is not, or to stage number ``up_to``.
 
         Raises
         ------
@@ -303,6 +303,8 @@ class RunFolder:
         """
         done: list[tuple[Path, StageRecord]] = []
         for folder in self.stage_dirs():
+            if up_to is not None and number_of(folder) > up_to:
+                break
             try:
                 record = self.read_stage(folder)
                 if record is not None and record.status == "ok":
@@ -370,9 +372,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def number_of(folder: Path) -> int:
+    """Return the number of the stage whose record this folder holds."""
+    return int(folder.name.partition("-")[0])
+
+
 def damaged(folder: Path, error: PlError) -> JournalError:
     """Return the error that says which stage to repeat."""
     return JournalError(
-        f"The record of stage {folder.name} is damaged ({error.sentence.rstrip('.')}); remove {folder} and everything "
-        f"after it, then pl resume repeats from there."
+        f"The record of stage {folder.name} is damaged ({error.sentence.rstrip('.')}); go back to before it with "
+        f"'pl rewind {folder.parent.parent} {number_of(folder)}', then pl resume repeats from there."
     )

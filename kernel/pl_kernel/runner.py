@@ -29,7 +29,7 @@ from .effects import Effect, fold
 from .errors import InputError, JournalError, PlError, UnknownName
 from .events import Event, EventBus
 from .inside import inside, plain
-from .journal import RunFolder, RunRecord, RunStep, StageRecord, damaged, read_object
+from .journal import RunFolder, RunRecord, RunStep, StageRecord, damaged, number_of, read_object
 from .packing import Packer
 from .params import resolve
 from .plugins import Registry, kernel_version
@@ -72,17 +72,23 @@ class Runner:
 
     # ---- the place to continue -------------------------------------------------------------------------------------
 
-    def restore(self) -> None:
+    def restore(self, before: int | None = None) -> None:
         """Rebuild the context from the results on disk, and clean away what an unfinished stage left.
+
+        before : go back to before this stage; the records from there on need not be readable.
 
         Raises
         ------
         JournalError : the folder is damaged, leads outside, or cannot be put in order; the sentence says where.
+        InputError : the run has not come as far as ``before``.
         """
         try:
             self.folder.make_folders()
-            self._refold()
-            self._clean()
+            if before is None:
+                self._refold()
+                self._clean()
+            else:
+                self._go_back(before)
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             why = (error.strerror or str(error)).lower()
@@ -93,9 +99,7 @@ class Runner:
         self.outcomes, self._script, self._next_step, self._last = [], [], 0, None
         self._undrawn = []
         self.context = self._empty_context()
-        for folder, stage in self.folder.done_stages():
-            if up_to is not None and stage.number > up_to:
-                break
+        for folder, stage in self.folder.done_stages(up_to):
             known = self.steps[stage.step].stage if self._next_step <= stage.step < len(self.steps) else ""
             if known != stage.name:
                 raise JournalError(
@@ -188,7 +192,7 @@ class Runner:
         last first, then snapshots are put back, the last first, each removed when that is done.
         """
         number = self._last.number if self._last else 0
-        folders = [f for f in reversed(self.folder.stage_dirs()) if _number_of(f) > number]
+        folders = [f for f in reversed(self.folder.stage_dirs()) if number_of(f) > number]
         taken = [s for s in reversed(self.folder.snapshot_dirs()) if int(s.name) > number]
         self._check_clean(folders, taken)
         for folder in folders:
@@ -213,7 +217,7 @@ class Runner:
 
     def _is_dirty(self) -> bool:
         number = self._last.number if self._last else 0
-        return any(_number_of(f) > number for f in self.folder.stage_dirs()) or any(
+        return any(number_of(f) > number for f in self.folder.stage_dirs()) or any(
             int(s.name) > number for s in self.folder.snapshot_dirs()
         )
 
@@ -224,7 +228,7 @@ class Runner:
             with contextlib.suppress(PlError):  # a damaged record of a stage that is left behind harms nobody
                 record = self.folder.read_stage(folder)
             for name in record.snapshot if record else ():
-                snapshot = self.folder.snapshots / f"{_number_of(folder):03d}" / plain(name, "measurement set")
+                snapshot = self.folder.snapshots / f"{number_of(folder):03d}" / plain(name, "measurement set")
                 if not (snapshot / "manifest.json").is_file():
                     raise JournalError(
                         f"The run cannot go back to before stage {folder.name}: its snapshot {snapshot} is missing."
@@ -241,15 +245,20 @@ class Runner:
 
     def rewind(self, number: int) -> None:
         """Go back to before stage ``number``, whose turn it then is."""
-        done = len(self.outcomes)
-        if number > done + 1:
-            raise InputError(f"The run has {done} finished stages; it cannot go back to before stage {number}.")
         try:
-            self._refold(number - 1)
-            self._clean()
+            self._go_back(number)
         except BaseException:
             self._refold()
             raise
+
+    def _go_back(self, number: int) -> None:
+        if number < 1:
+            raise InputError("Stages are counted from 1.")
+        self._refold(number - 1)
+        done = len(self.outcomes)
+        if number > done + 1:
+            raise InputError(f"The run has {done} finished stages; it cannot go back to before stage {number}.")
+        self._clean()
         self._pass_breakpoints()
         self.record = attrs.evolve(self.record, status="stopped", finished=datetime.now(UTC))
         self.folder.write_run(self.record)
@@ -495,10 +504,6 @@ class Runner:
         """Write ``casa_commands.py``: the blocks of the stages that are done, and ``last``."""
         text = header(self.record.name, self.record.recipe.get("title", "")) + "".join(self._script) + last
         write_bytes_atomically(self.folder.root / "casa_commands.py", text.encode("utf-8", "backslashreplace"))
-
-
-def _number_of(folder: Path) -> int:
-    return int(folder.name.partition("-")[0])
 
 
 def _mark_of(path: Path) -> Path:

@@ -97,13 +97,16 @@ class Session:
     @classmethod
     def open(
         cls, root: Path | str, *, plugins: Registry | None = None, listeners: Iterable[Listener] = (),
-        workers: int | None = None,
+        workers: int | None = None, before: int | None = None,
     ) -> Session:  # fmt: skip
         """Open a run folder to continue it.
+
+        before : open it gone back to before this stage, as ``rewind`` does; damaged records from there on do no harm.
 
         Raises
         ------
         JournalError : it is no run folder, or damaged.
+        InputError : the run has not come as far as ``before``.
         RunLocked : another process works there.
         """
         folder = RunFolder(root)
@@ -113,11 +116,12 @@ class Session:
         known = record.options.get("workers", 1)
         if not isinstance(known, int) or known < 1:
             raise JournalError(f"{folder.root / 'run.json'} is damaged: {known!r} is no number of workers.")
-        return cls._hold(folder, record, plugins or installed(), listeners, new=False)
+        return cls._hold(folder, record, plugins or installed(), listeners, new=False, before=before)
 
     @classmethod
     def _hold(
-        cls, folder: RunFolder, record: RunRecord, plugins: Registry, listeners: Iterable[Listener], new: bool
+        cls, folder: RunFolder, record: RunRecord, plugins: Registry, listeners: Iterable[Listener], new: bool,
+        before: int | None = None,
     ) -> Session:
         lock = folder.locked()
         lock.__enter__()
@@ -133,7 +137,9 @@ class Session:
                 session.events.subscribe(observer)
             session.events.subscribe(EventFile(folder.root / "events.jsonl"))
             session._locks.append(lock)
-            session._runner.restore()
+            session._runner.restore(before)
+            if before is not None:
+                session._tell_rewound(before)
             return session
         except BaseException:
             lock.__exit__(None, None, None)
@@ -227,9 +233,10 @@ class Session:
         ------
         InputError : the run has not come that far.
         """
-        if stage < 1:
-            raise InputError("Stages are counted from 1.")
         self._runner.rewind(stage)
+        self._tell_rewound(stage)
+
+    def _tell_rewound(self, stage: int) -> None:
         self.events.emit(Event(kind="rewound", stage_number=stage, data={"message": f"back to before stage {stage}"}))
 
     # ---- ending ------------------------------------------------------------------------------------------------------

@@ -297,6 +297,14 @@ def test_a_damaged_record_is_named_and_nothing_else_is_touched(tmp_path):
     with pytest.raises(JournalError, match="002-toy_add"):
         Session.open(tmp_path / "run")
     assert read(tmp_path / "run/stages/001-toy_add/stage.json")["status"] == "ok"
+    with pytest.raises(JournalError, match="002-toy_add"):
+        Session.open(tmp_path / "run", before=3)
+    with pytest.raises(InputError, match="counted from 1"):
+        Session.open(tmp_path / "run", before=0)
+    with Session.open(tmp_path / "run", before=2) as session:
+        assert [stage.number for stage in session.stages] == [1]
+        assert session.run().status == "done"
+        assert len(session.stages) == 2
 
 
 SCRIPT = """

@@ -129,8 +129,7 @@ def rewind(root: Path, stage: str) -> int:
     from ..session import Session
 
     number = stage_after(root, stage)
-    with Session.open(root) as session:
-        session.rewind(number)
+    with Session.open(root, before=number) as session:
         done = len(session.stages)
     click.echo(f"{root} is back at the end of stage {done}; 'pl resume {root}' runs stage {number} again.")
     return OK
