@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pl_kernel.casa import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def tool(name: str) -> Any:
@@ -29,3 +29,11 @@ def open_table(path: Path | str, *, write: bool = False) -> Iterator[Any]:
         yield tb
     finally:
         tb.close()
+
+
+def data_file(relative: str) -> Path:
+    """A file of CASA's data."""
+    from pl_kernel.casa.config import bundled_data
+
+    configured = Path(configure()) / relative
+    return configured if configured.exists() else bundled_data() / relative

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 from attrs import frozen
 
-from pl_sim.casa import open_table
+from pl_sim.casa import data_file, open_table
 from pl_sim.engine import Chunk, Extension, Run
 from pl_sim.instrument import Corruptions, Instrument, elevations
 from pl_sim.mswriter import repeat
@@ -67,11 +66,11 @@ def _calibrator(
     log_flux: tuple[float, ...],
     **polarization: float,
 ) -> Source:
-    """A source with the polynomial log10 S(Jy) in log10 nu(GHz)."""
+    """A standard: the polynomial log10 S(Jy) in log10 nu(GHz), the shape of CASA's images of it."""
     ra_deg = 15 * (ra[0] + ra[1] / 60 + ra[2] / 3600)
     dec_deg = dec[0] + dec[1] / 60 + dec[2] / 3600
     component = Component(10 ** log_flux[0], 1e9, log_flux[1:], name=name, **polarization)
-    return Source(name, ra_deg, dec_deg, (component,), code=code)
+    return Source(name, ra_deg, dec_deg, (component,), code=code, shape=name.rpartition("=")[2])
 
 
 # Perley & Butler (2017), ApJS 230, 7, table 6; polarization from Perley & Butler (2013), ApJS 206, 16.
@@ -88,15 +87,6 @@ FLUX_CALIBRATORS = {
     "3C48": _calibrator("0137+331=3C48", "A", (1, 37, 41.2994), (33, 9, 35.133), (1.3253, -0.7553, -0.1914, 0.0498)),
     "3C147": _calibrator("0542+498=3C147", "A", (5, 42, 36.1379), (49, 51, 7.234), (1.4516, -0.6961, -0.2007, 0.0640)),
 }
-
-
-def data_file(relative: str) -> Path:
-    """A file of CASA's data."""
-    from pl_kernel.casa import configure
-    from pl_kernel.casa.config import bundled_data
-
-    configured = Path(configure()) / relative
-    return configured if configured.exists() else bundled_data() / relative
 
 
 def vla_array(configuration: str, count: int = 27) -> Array:

@@ -196,6 +196,8 @@ class Source:
     velocity_ms: float = 0.0
     """Systemic LSRK velocity written to the SOURCE table."""
     rest_hz: float | None = None
+    shape: str = ""
+    """A standard calibrator of the VLA, such as 3C286, whose image gives each component its shape; "": none."""
 
     def flux(self, frequency_hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """Total continuum flux density in Jy."""

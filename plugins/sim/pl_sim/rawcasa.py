@@ -13,6 +13,7 @@ import numpy as np
 
 from pl_sim import compare
 from pl_sim.observation import Component
+from pl_sim.standards import image_of
 from pl_sim.truth import Truth
 
 
@@ -52,7 +53,19 @@ def reduce_vla(vis: str, folder: str, image: bool = True) -> dict[str, Any]:
     casa.flagcmd(vis=vis, inpmode="table", reason="any", action="apply", flagbackup=False)
     casa.flagdata(vis=vis, mode="manual", intent="*SYSTEM_CONFIGURATION*,*POINTING*", flagbackup=False)
     online = compare.compare_flags(truth, vis)
-    casa.setjy(vis=vis, field=flux, standard="Perley-Butler 2017", usescratch=False)
+    # The shape differs from band to band.
+    images: dict[str, list[int]] = {}
+    for k in science:
+        images.setdefault(image_of(flux.rpartition("=")[2], float(truth.frequency_hz(k).mean())).name, []).append(k)
+    for image_name, spws in images.items():
+        casa.setjy(
+            vis=vis,
+            field=flux,
+            spw=",".join(map(str, spws)),
+            standard="Perley-Butler 2017",
+            model=image_name,
+            usescratch=True,
+        )
     casa.gencal(vis=vis, caltable=out["gc"], caltype="gc")
     casa.gencal(
         vis=vis,

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from pl_sim.geometry import ARCSEC, direction_cosines, offset_direction
 from pl_sim.observation import SPEED_OF_LIGHT
+from pl_sim.standards import shape_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class SkyModel:
         self.components: tuple[Component, ...] = source.components
         self.lines: tuple[Line, ...] = source.lines
         self._doppler = topocentric_over_lsrk
+        self._shape = shape_at(source.shape, float(self.frequency.mean())) if source.shape else None
 
     def _lmn(self, east: float, north: float) -> tuple[float, float, float]:
         ra, dec = offset_direction(*self._position, east, north)
@@ -119,11 +121,12 @@ class SkyModel:
         total = np.zeros((1, shape[1]), np.complex64)
         plus, minus = np.zeros_like(total), np.zeros_like(total)
         polarized = False
+        resolved = np.ones((1, 1), np.float32) if self._shape is None else self._shape.visibility(uvw_m, self.frequency)
         for component in self.components:
             l, m, n1 = self._lmn(component.east_arcsec, component.north_arcsec)
             attenuation = self._attenuation(l, m)
             flux = (component.flux(self.frequency) * attenuation).astype(np.float32)
-            shift = self._shift(uvw_m, l, m, n1)
+            shift = self._shift(uvw_m, l, m, n1) * resolved
             if component.major_arcsec:
                 shift = shift * self._taper(
                     uvw_m,
