@@ -67,10 +67,10 @@ def timed(command: list[str], folder: Path) -> tuple[float, Memory]:
 
 def parts_of(run: Path) -> dict[str, float]:
     """Seconds of a run by what they were spent on, added up from the stages' own records."""
-    totals = {"casa": 0.0, "render": 0.0, "score": 0.0, "snapshot": 0.0, "stages": 0.0}
+    totals = {"casa": 0.0, "render": 0.0, "wait": 0.0, "score": 0.0, "snapshot": 0.0, "stages": 0.0}
     for file in sorted(run.glob("stages/*/timing.json")):
         timing = json.loads(file.read_text())
-        for name in ("casa", "render", "score", "snapshot"):
+        for name in ("casa", "render", "wait", "score", "snapshot"):
             totals[name] += timing.get(f"{name}_seconds", 0.0)
         totals["stages"] += timing.get("seconds", 0.0)
     return totals
@@ -92,22 +92,23 @@ def one_round(folder: Path, recipe: list[str]) -> dict[str, float]:
     return {
         "wall": wall, "casa": parts["casa"], "overhead": wall - parts["casa"], "share": (wall - parts["casa"]) / wall,
         "render": parts["render"], "site": site_seconds(run), "score": parts["score"], "snapshot": parts["snapshot"],
-        "stages": parts["stages"], "alone": casa_wall, "kernel_mib": memory.kernel, "all_mib": memory.all,
-        "alone_mib": casa_memory.all,
+        "stages": parts["stages"], "wait": parts["wait"], "alone": casa_wall,
+        "kernel_mib": memory.kernel, "all_mib": memory.all, "alone_mib": casa_memory.all,
     }  # fmt: skip
 
 
 def show(found: dict[str, float]) -> None:
-    other = found["overhead"] - found["render"] - found["site"] - found["score"] - found["snapshot"]
+    other = found["overhead"] - found["score"] - found["snapshot"] - found["wait"]
     rows = [
         ("run of the demo, plots and web log included", found["wall"], "s"),
         ("  inside CASA calls", found["casa"], "s"),
         ("  outside CASA calls", found["overhead"], "s"),
-        ("    plots and pages of stages", found["render"], "s"),
-        ("    web log", found["site"], "s"),
+        ("    waiting for plots and pages", found["wait"], "s"),
         ("    snapshots of what stages alter", found["snapshot"], "s"),
         ("    scores", found["score"], "s"),
         ("    everything else (start, import of CASA, reading data)", other, "s"),
+        ("plots and pages of stages, drawn while the next stages run", found["render"], "s"),
+        ("web log, written after every page", found["site"], "s"),
         ("casa_commands.py of that run, CASA alone", found["alone"], "s"),
         ("peak memory of pl's own process", found["kernel_mib"], "MiB"),
         ("peak memory of all processes of the run", found["all_mib"], "MiB"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from .journal import RunRecord, RunStep, StageError, StageRecord
 from .qa import QAScore, combine, score_result
 from .serialize import from_json, to_json, write_json
 from .stage import Stage
-from .stage_context import Place
+from .stage_context import PAGES, Place
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -73,10 +74,9 @@ class Attempt:
         runner, number, name = self.runner, self.record.number, self.record.name
         cls = runner.plugins.stage(name)
         self.record = attrs.evolve(self.record, topic=cls.topic)
-        if cls.mutates or cls.reads_pages:  # pages show the data as their stages left them
-            begin = time.monotonic()
-            runner.collect_pages(altered=None if cls.reads_pages else cls.mutates)
-            self.timing["wait_seconds"] = time.monotonic() - begin
+        if cls.mutates:  # pages show the data as their stages left them
+            with self._waiting():
+                runner.pages.wait_read(cls.mutates)
         self._snapshot(cls)
         self.job = StageJob(
             place=Place(name, number, runner.folder.work, self.folder, runner.folder.products),
@@ -96,6 +96,11 @@ class Attempt:
         if cls.takes_data:
             _check_needs(self.context, runner.record)
         scores = self._score(cls, result, self.context)
+        if cls.mutates:
+            # Once this stage is done, the data that pages before it show are no more: a run killed then could not draw
+            # them again.
+            with self._waiting():
+                runner.collect_pages(altered=cls.mutates)
         self._write_timing()
         work, products = runner.folder.listing()
         self.record = attrs.evolve(
@@ -133,7 +138,7 @@ class Attempt:
         assert self.outcome is not None
         drawing = Drawing(
             place=self.job.place, context=self.context, result=self.answer.result, logs=tuple(self.logs),
-            timing=self.timing, reads=self.runner.plugins.stage(self.record.name).page_reads,
+            timing=self.timing, reads=self.runner.plugins.page_reads(self.runner.plugins.stage(self.record.name)),
         )  # fmt: skip
         try:
             self.runner.pages.submit(drawing)
@@ -173,6 +178,12 @@ class Attempt:
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.timing["wait_seconds"] = self.timing.get("wait_seconds", 0.0) + time.monotonic() - begin
+
     def _snapshot(self, cls: type[Stage[Any, Any]]) -> None:
         begin = time.monotonic()
         target = self.runner.folder.snapshots / f"{self.record.number:03d}"
@@ -195,7 +206,9 @@ class Attempt:
 
     def _ask(self, function: Any, *args: Any) -> StageAnswer:
         try:
-            answer = self.runner.worker.call(function, *args, on_message=self._on_message)
+            answer = self.runner.worker.call(
+                function, *args, on_message=self._on_message, on_question=self._on_question
+            )
         except WorkerDied as death:
             call = f" in the CASA task {self.open_call.task}" if self.open_call is not None else ""
             raise WorkerDied(
@@ -220,6 +233,11 @@ class Attempt:
             self.logs.append(content)
             if content.level != "info":
                 self.runner.emit("log", number, name, level=content.level, message=content.message)
+
+    def _on_question(self, question: str) -> None:
+        if question == PAGES:
+            with self._waiting():
+                self.runner.collect_pages()
 
     def _last_lines(self, lines: int = 20) -> str:
         parts = []

@@ -1,11 +1,12 @@
 """Pages of finished stages, drawn in a process of their own while the next stage runs.
 
-A page shows what its stage left.  Before a stage that alters measurement sets, the runner therefore waits for the pages
-that read what it alters; what other stages make is new, and shows on no earlier page.
+A page shows what its stage left.  Before a stage that alters measurement sets, the runner therefore waits until the
+pages that read what it alters have read it; what other stages make is new, and shows on no earlier page.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ from .stage_context import Place
 class Drawing:
     """A page to be made: whose, of which result in which context; log and timing of the stage, to be completed.
 
-    ``reads``: what of the measurement sets it shows, so that it must be drawn before that is altered.
+    ``reads``: what of the measurement sets it shows, so that it must be read before that is altered; ``read`` is set
+    once it has been.
     """
 
     place: Place
@@ -39,6 +41,7 @@ class Drawing:
     logs: tuple[LogRecord, ...]
     timing: Mapping[str, Any]
     reads: frozenset[str]
+    read: threading.Event = attrs.field(factory=threading.Event, eq=False, init=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +94,12 @@ class Pages:
             self._pending.popleft()
         return drawn
 
+    def wait_read(self, altered: frozenset[str]) -> None:
+        """Wait until no page is left that has still to read what will be ``altered``."""
+        for drawing, _ in self._pending:
+            if drawing.reads & altered:
+                drawing.read.wait()
+
     def give_up(self) -> list[Drawn]:
         """End the drawing now: the page being drawn stays incomplete, those behind it are not begun."""
         for pending in list(self._pending)[1:]:
@@ -115,7 +124,10 @@ class Pages:
                 job = StageJob(
                     place=place, context=self._packer.pack(drawing.context), recipe={}, user={}, workers=self._workers
                 )
-                answer = self._worker.call(execute.render_stage, job, drawing.result)
+                answer = self._worker.call(
+                    execute.render_stage, job, drawing.result,
+                    on_message=lambda message: drawing.read.set() if message[0] == execute.DATA_READ else None,
+                )  # fmt: skip
                 error, new = answer.error, answer.logs
                 timing["render_casa_seconds"] = sum(c.seconds for c in answer.calls)
             except PlError as failure:  # matplotlib, too, can kill its process
@@ -129,6 +141,7 @@ class Pages:
             write_json(place.stage_dir / "timing.json", timing)
         except (PlError, OSError) as failure:
             complaints.append(f"The page of stage {place.stage_number} is not complete: {failure}")
+        drawing.read.set()
         try:
             site_seconds = self._write_site()
         except Exception as failure:  # the web log can be made again at any time: pl weblog

@@ -29,6 +29,9 @@ from .stage import Result, Stage
 from .stage_context import Place, StageContext, import_casa
 from .weblog.page import make_page
 
+DATA_READ = "data_read"
+"""Kind of the message that a page has read what it needs of the measurement sets."""
+
 
 @attrs.frozen(kw_only=True)
 class StageJob:
@@ -131,7 +134,10 @@ def render_stage(job: StageJob, result_json: Mapping[str, Any]) -> StageAnswer:
     result = from_json(result_json, cls.result_class)
     error = ""
     try:
-        make_page(ctx, result, ctx.registry.renderers_for(cls), title=cls.summary())
+        make_page(
+            ctx, result, ctx.registry.renderers_for(cls), title=cls.summary(),
+            on_data_read=lambda: _emit(DATA_READ, None),
+        )  # fmt: skip
     except Exception as failure:
         error = f"The page of {cls.name} could not be made: {type(failure).__name__}: {failure}"
     return StageAnswer(

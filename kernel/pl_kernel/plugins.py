@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -258,22 +258,30 @@ class Registry:
         """Return the renderers of this stage or of its result class, whoever wrote them."""
         return self._decorators(stage, "renderers", "pl_renderer_target")
 
+    def page_reads(self, stage: type[Stage[Any, Any]]) -> frozenset[str]:
+        """Return what a stage's page reads in measurement sets; renderers of other plugins may read anything."""
+        from .stage import MUTABLE
+
+        entry = self.stages.get(stage.name)
+        strangers = {plugin for plugin, _ in self._fitting(stage, "renderers", "pl_renderer_target")}
+        return stage.page_reads if entry and strangers <= {entry.plugin} else MUTABLE
+
     def _decorators(self, stage: type[Stage[Any, Any]], kind: str, mark: str) -> list[Callable[..., Any]]:
-        fitting: list[Any] = []
-        for offer in self._offers.values():
+        return [
+            _resolve_or_complain(item) if isinstance(item, Lazy) else item
+            for _, item in self._fitting(stage, kind, mark)
+        ]
+
+    def _fitting(self, stage: type[Stage[Any, Any]], kind: str, mark: str) -> Iterator[tuple[str, Any]]:
+        for plugin, offer in self._offers.items():
             for item in getattr(offer, kind):
-                if isinstance(item, Lazy):
-                    if item.name == stage.name:
-                        fitting.append(_resolve_or_complain(item))
-                    continue
-                target = getattr(item, mark, None)
+                target = item.name if isinstance(item, Lazy) else getattr(item, mark, None)
                 if isinstance(target, str):
                     hit = target == stage.name
                 else:
                     hit = isinstance(target, type) and issubclass(stage.result_class, target)
                 if hit:
-                    fitting.append(item)
-        return fitting
+                    yield plugin, item
 
     def slots(self, slot: str) -> Slots:
         """Return the implementations of one heuristic slot."""

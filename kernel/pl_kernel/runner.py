@@ -133,7 +133,8 @@ class Runner:
         self._undrawn.append(
             Drawing(
                 place=place, context=self.context, result=outcome.result, logs=logs, timing=timing,
-                reads=self.plugins.stage(stage.name).page_reads if stage.name in self.plugins.stages else MUTABLE,
+                reads=self.plugins.page_reads(self.plugins.stage(stage.name)) if stage.name in self.plugins.stages
+                else MUTABLE,
             )
         )
 
@@ -425,6 +426,7 @@ class Runner:
                     self.emit("site_written", None, "", seconds=page.site_seconds)
 
     def close(self) -> None:
+        self.worker.leave()  # both end side by side
         self.pages.close()
         self.worker.stop()
 

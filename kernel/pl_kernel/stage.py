@@ -85,8 +85,8 @@ class Stage(Generic[I, R]):
     each_set : ``run`` treats every measurement set by itself.  It is then called once for each, with ``inputs.vis``
         naming it, side by side where the run has several workers, and the results are joined (``joining.py``).
     page_reads : which of ``MUTABLE`` its page reads in measurement sets: stages that alter them wait until the page is
-        drawn.  A page that shows the result, tables or arrays of its stage alone reads nothing.
-    reads_pages : it looks at the web log of the stages before, whose pages must be drawn when it starts.
+        drawn, or has said ``page.data_read()``.  A page that shows the result, tables or arrays of its stage alone
+        reads nothing.
     inputs_class, result_class : taken from the type arguments.
     """
 
@@ -96,7 +96,6 @@ class Stage(Generic[I, R]):
     takes_data: ClassVar[bool] = False
     each_set: ClassVar[bool] = False
     page_reads: ClassVar[frozenset[str]] = MUTABLE
-    reads_pages: ClassVar[bool] = False
     inputs_class: ClassVar[type[Inputs]] = Inputs
     result_class: ClassVar[type[Result]] = Result
 

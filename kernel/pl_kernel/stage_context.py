@@ -37,6 +37,9 @@ from .stage import ItemFailure
 if TYPE_CHECKING:
     from .compute.dask import DaskPool
 
+PAGES = "pages"
+"""What a stage asks the runner: to wait until the pages of the stages before are drawn."""
+
 
 _LONGEST_NAME = 180
 
@@ -157,6 +160,10 @@ class StageContext(ItemContext):
         self._items = 0
 
     # ---- the run -------------------------------------------------------------------------------------------------
+
+    def wait_for_pages(self) -> None:
+        """Wait until the pages of the stages before are drawn: call this before the web log is read."""
+        serve.ask(PAGES)
 
     @property
     def calibration(self) -> CalLibrary:

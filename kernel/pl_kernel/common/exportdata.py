@@ -74,7 +74,6 @@ class Exporter(Stage[I, ExportdataResult]):
     """Base of the stages that write products; what a telescope's delivery has besides is in its subclass."""
 
     topic = "misc"
-    reads_pages = True
     flag_versions: ClassVar[Mapping[str, str]] = delivery.PURPOSES
     restore_stage: ClassVar[str] = "h_restoredata"
     kinds: ClassVar[tuple[str, ...]] = FITS_KINDS
@@ -143,6 +142,7 @@ class Exporter(Stage[I, ExportdataResult]):
         job.make("report", f"{job.stem}.pipeline_report.json", "", "report", write_json, found, doc="the same as JSON")
         if inputs.weblog:
             aqua = job.products / f"{job.stem}.pipeline_aquareport.xml"
+            ctx.wait_for_pages()
             job.make("weblog", f"{job.stem}.weblog.tgz", "", "weblog", _weblog, ctx.context.root, aqua,
                      doc="web log of the stages before")  # fmt: skip
         text = manifest.write(job, {ms.name: self.attributes(ctx, ms) for ms in job.sets})

@@ -45,12 +45,12 @@ class Weblog(Stage[WeblogInputs, WeblogResult]):
 
     name = "h_weblog"
     topic = "misc"
-    reads_pages = True
 
     def run(self, ctx: StageContext, inputs: WeblogInputs) -> WeblogResult:
         from ..weblog.site import write_site
 
         root = ctx.context.root
+        ctx.wait_for_pages()
         index = write_site(root, live=False)
         done = [(path, record) for path, record in finished_stages(root) if record.status == "ok"]
         archive, size = "", 0

@@ -24,6 +24,15 @@ def send(content: Any) -> None:
             _connection.send(("message", content))
 
 
+def ask(content: Any) -> Any:
+    """Ask the caller something while its function runs, and wait for the answer; None outside a worker."""
+    if _connection is None:
+        return None
+    with _lock:
+        _connection.send(("question", content))
+        return _connection.recv()
+
+
 def serve(fd: int, parent: int) -> None:
     global _connection
     _die_with(parent)

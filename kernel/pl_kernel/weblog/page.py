@@ -219,8 +219,9 @@ class Page:
     Blocks belong to the section opened last; a page that starts without one gets an untitled section.
     """
 
-    def __init__(self, ctx: PageContext, title: str = "") -> None:
+    def __init__(self, ctx: PageContext, title: str = "", on_data_read: Callable[[], None] | None = None) -> None:
         self._ctx = ctx
+        self._on_data_read = on_data_read
         self._title = title
         self._sections: list[Section] = []
         self._blocks: list[Block] = []
@@ -228,6 +229,14 @@ class Page:
         self._failures: list[str] = []
 
     # -- structure
+
+    def data_read(self) -> None:
+        """Say that the renderer has read all it wants of the measurement sets, before it draws what it read.
+
+        A stage that alters them can begin then.
+        """
+        if self._on_data_read is not None:
+            self._on_data_read()
 
     def section(self, title: str, anchor: str | None = None, level: SectionLevel = "main") -> None:
         """Open a section; ``anchor`` makes a link target that stays the same when the title is reworded."""
@@ -422,14 +431,17 @@ class Page:
 
 
 def make_page(
-    ctx: PageContext, result: Any, renderers: Sequence[Callable[..., Any]], title: str = ""
-) -> tuple[str, ...]:
+    ctx: PageContext, result: Any, renderers: Sequence[Callable[..., Any]], title: str = "",
+    on_data_read: Callable[[], None] | None = None,
+) -> tuple[str, ...]:  # fmt: skip
     """Build and write a stage's page; return what went wrong (nothing, as a rule).
 
     Each renderer adds to the page in turn.  One that raises leaves what it wrote, and a note.  Without a renderer, or
     when none could finish or had anything to say, the fields of the result are shown as tables.
+
+    on_data_read : called when no renderer will read measurement sets any more, if that is known before the end.
     """
-    page = Page(ctx, title)
+    page = Page(ctx, title, on_data_read if len(renderers) == 1 else None)
     finished = 0
     for function in renderers:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
-from scipy import ndimage
+import scipy
 
 ALL_CONTINUUM = 0.925
 """One range over at least this fraction of the channels means there is no line."""
@@ -89,9 +89,9 @@ def emission_mask(
         for sign in signs:
             mask |= sign * (image - middle) > max(sigmas, chance) * sigma
     mask &= allowed
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    labels, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
     if count:
-        sizes = ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
+        sizes = scipy.ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
         small = 1 + np.flatnonzero(sizes < max(4, 0.3 * beam_px))
         mask[np.isin(labels, small)] = False
     if mask.sum() >= 3:
@@ -123,11 +123,11 @@ def deconvolve(
         x0, x1, y0, y1 = max(0, x - cx), min(nx, x - cx + nx), max(0, y - cy), min(ny, y - cy + ny)
         residual[x0:x1, y0:y1] -= gain * height * beam[x0 - x + cx : x1 - x + cx, y0 - y + cy : y1 - y + cy]
     core = beam > 0.5
-    label, _ = ndimage.label(core)
+    label, _ = scipy.ndimage.label(core)
     core &= label == label[cx, cy]
     # A Gaussian with the area of the beam above half its peak: π·ln 2·2σ² pixels.
     sigma = float(np.sqrt(core.sum() / (2 * np.pi * np.log(2))))
-    restored = ndimage.gaussian_filter(found, sigma) * 2 * np.pi * sigma**2
+    restored = scipy.ndimage.gaussian_filter(found, sigma) * 2 * np.pi * sigma**2
     return np.asarray(restored + residual)
 
 
@@ -152,9 +152,9 @@ def line_mask(
         middle, sigma = robust_noise(cleaned[allowed])
         mask |= np.abs(cleaned - middle) > max(5.0, chance) * sigma
     mask &= allowed
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    labels, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
     if count:
-        sizes = ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
+        sizes = scipy.ndimage.sum_labels(mask, labels, np.arange(1, count + 1))
         mask[np.isin(labels, 1 + np.flatnonzero(sizes < max(4, 0.3 * beam_px)))] = False
     return mask
 
@@ -215,7 +215,7 @@ def _quiet(values: np.ndarray) -> tuple[float, float, str]:
     """Level and noise of the quietest channels, and on which side of them the lines are."""
     count = max(4, round(0.19 * len(values)))
     # A median of three keeps single noise peaks from choosing the sample, lines are wider than that.
-    ordered = np.sort(ndimage.median_filter(values, 3, mode="nearest"))
+    ordered = np.sort(scipy.ndimage.median_filter(values, 3, mode="nearest"))
     tails = {"emission": ordered[:count], "absorption": ordered[-count:]}
     scatter = {side: np.median(np.abs(tail - np.median(tail))) for side, tail in tails.items()}
     # Emission is the usual case: for absorption the upper tail has to be clearly the calmer one (factor 1.5, reference

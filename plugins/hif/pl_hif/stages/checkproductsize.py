@@ -63,6 +63,7 @@ class Checkproductsize(Stage[CheckproductsizeInputs, CheckproductsizeResult]):
     """
 
     name = "hif_checkproductsize"
+    page_reads = frozenset()
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: CheckproductsizeInputs) -> CheckproductsizeResult:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from pl_hif import grids
 from pl_hif.heuristics import continuum as finder
@@ -90,6 +90,7 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     """
 
     name = "hif_findcont"
+    page_reads = frozenset()
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: FindcontInputs) -> FindcontResult:
@@ -300,8 +301,8 @@ class _WorldGrid:
 
     def __call__(self, x: float, y: float) -> tuple[float, float]:
         at = np.array([[x / self.step], [y / self.step]])
-        ra = float(ndimage.map_coordinates(self.ra_deg, at, order=1, mode="nearest")[0])
-        dec = float(ndimage.map_coordinates(self.dec_deg, at, order=1, mode="nearest")[0])
+        ra = float(scipy.ndimage.map_coordinates(self.ra_deg, at, order=1, mode="nearest")[0])
+        dec = float(scipy.ndimage.map_coordinates(self.dec_deg, at, order=1, mode="nearest")[0])
         return ra % 360, dec
 
 
@@ -322,9 +323,9 @@ def _line_regions(
         return ()
     margin = int(np.ceil(_PIXELS_PER_BEAM))
     # Neighbours closer than two beams share a box.
-    labels, count = ndimage.label(ndimage.binary_dilation(mask, iterations=margin))
+    labels, count = scipy.ndimage.label(scipy.ndimage.binary_dilation(mask, iterations=margin))
     found = []
-    for box in ndimage.find_objects(labels, count):
+    for box in scipy.ndimage.find_objects(labels, count):
         xs, ys = box
         x1, x2 = max(xs.start, 0), min(xs.stop - 1, mask.shape[0] - 1)
         y1, y2 = max(ys.start, 0), min(ys.stop - 1, mask.shape[1] - 1)

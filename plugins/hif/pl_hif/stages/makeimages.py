@@ -92,6 +92,7 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     """
 
     name = "hif_makeimages"
+    page_reads = frozenset()
     topic = "imaging"
 
     def check(self, ctx: StageContext, inputs: MakeimagesInputs) -> None:

@@ -71,6 +71,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
     """
 
     name = "hif_makeimlist"
+    page_reads = frozenset()
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: MakeimlistInputs) -> MakeimlistResult:

@@ -64,6 +64,7 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     """
 
     name = "hif_uvcontsub"
+    page_reads = frozenset()
     topic = "imaging"
     each_set = True
 

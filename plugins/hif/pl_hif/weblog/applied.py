@@ -36,6 +36,7 @@ def applycal_page(page: Any, ctx: Any, result: ApplycalResult) -> None:
     applied_tables(page, result)
     page.section("Calibrated data")
     found = [a for vis in result.after for a in _averages(ctx, vis)]
+    page.data_read()
     page.plots(
         draw_uv, found,
         caption=lambda a: f"{a.field} ({a.intents}): amplitude against baseline, averaged over channels",

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import attrs
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.signal import savgol_filter
+import scipy
 
 MIN_STD = 1e-12
 
@@ -111,13 +110,13 @@ def fill_gaps(values: np.ndarray, window: int = 21, tries: int = 11) -> np.ndarr
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
     filled = fill_gaps(values)
-    return savgol_filter(filled, 7, 3, mode="nearest") if filled.size >= 7 else filled
+    return scipy.signal.savgol_filter(filled, 7, 3, mode="nearest") if filled.size >= 7 else filled
 
 
 def _running_median(values: np.ndarray, window: int) -> np.ndarray:
     if np.isfinite(values).all():
         size = (1,) * (values.ndim - 1) + (window,)
-        return median_filter(values, size=size, mode="nearest")
+        return scipy.ndimage.median_filter(values, size=size, mode="nearest")
     padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(window // 2, window // 2)], constant_values=np.nan)
     return _nanmedian(np.lib.stride_tricks.sliding_window_view(padded, window, axis=-1))
 

@@ -63,6 +63,7 @@ class Applycals(Stage[ApplycalsInputs, ApplycalsResult]):
     """
 
     name = "hifv_applycals"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
     mutates = frozenset({"corrected", "flags", "weights"})

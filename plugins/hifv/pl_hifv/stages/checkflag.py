@@ -82,6 +82,7 @@ class Checkflag(Stage[CheckflagInputs, CheckflagResult]):
     """
 
     name = "hifv_checkflag"
+    page_reads = frozenset()
     topic = "flagging"
     each_set = True
     mutates = frozenset({"flags"})

@@ -89,6 +89,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
     """
 
     name = solves.FINAL
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
     mutates = frozenset({"flags", "corrected"})

@@ -88,6 +88,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     """
 
     name = "hifv_flagdata"
+    page_reads = frozenset()
     topic = "flagging"
     each_set = True
     mutates = frozenset({"flags"})

@@ -49,6 +49,7 @@ class Flagtargetsdata(Stage[FlagtargetsdataInputs, FlagtargetsdataResult]):
     """
 
     name = "hifv_flagtargetsdata"
+    page_reads = frozenset()
     topic = "flagging"
     each_set = True
     mutates = frozenset({"flags"})

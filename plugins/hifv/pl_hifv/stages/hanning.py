@@ -71,6 +71,7 @@ class Hanning(Stage[HanningInputs, HanningResult]):
     """
 
     name = "hifv_hanning"
+    page_reads = frozenset()
     topic = "dataset"
     each_set = True
 

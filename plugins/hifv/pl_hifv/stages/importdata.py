@@ -94,6 +94,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
     """
 
     name = "hifv_importdata"
+    page_reads = frozenset()
     topic = "dataset"
     takes_data = True
 

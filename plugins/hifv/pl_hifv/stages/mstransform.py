@@ -68,6 +68,7 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
     """
 
     name = "hifv_mstransform"
+    page_reads = frozenset()
     topic = "dataset"
     each_set = True
     mutates = frozenset({"flags"})

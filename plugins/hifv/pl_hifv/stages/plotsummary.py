@@ -59,6 +59,7 @@ class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
     """
 
     name = "hifv_plotsummary"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
 

@@ -95,6 +95,7 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
     """
 
     name = "hifv_priorcals"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
 

@@ -73,6 +73,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
     """
 
     name = "hifv_solint"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
 

@@ -72,6 +72,7 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
     """
 
     name = "hifv_statwt"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
     mutates = frozenset({"weights", "flags"})

@@ -82,6 +82,7 @@ class Syspower(Stage[SyspowerInputs, SyspowerResult]):
     """
 
     name = "hifv_syspower"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
 

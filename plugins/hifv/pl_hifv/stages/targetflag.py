@@ -36,6 +36,7 @@ class Targetflag(Stage[TargetflagInputs, TargetflagResult]):
     """
 
     name = "hifv_targetflag"
+    page_reads = frozenset()
     topic = "flagging"
     each_set = True
     mutates = frozenset({"flags"})

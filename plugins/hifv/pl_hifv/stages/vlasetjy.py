@@ -69,6 +69,7 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
     """
 
     name = "hifv_vlasetjy"
+    page_reads = frozenset()
     topic = "calibration"
     each_set = True
     mutates = frozenset({"model"})

@@ -225,6 +225,7 @@ def _calibrated(page: Any, ctx: Any, bands: Sequence[BandSolutions], purpose: st
                 items += solutions.calibrated(
                     ctx, ms, band.band, fields, [line], scans, spws(band.vis, [line])[0]
                 )
+    page.data_read()
     solutions.add_calibrated(page, items)
 
 

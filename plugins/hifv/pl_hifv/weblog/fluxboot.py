@@ -47,6 +47,8 @@ class CloudPicture:
 @renderer(FluxbootResult)
 def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
     """Spectra of the secondary calibrators, every flux density with its residual, and the gains behind them."""
+    models = _model_pictures(ctx, result)
+    page.data_read()
     page.section("Spectra of the calibrators", "spectra")
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
@@ -73,7 +75,7 @@ def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
     _points(page, ctx, result)
     page.section("Models and gains against frequency", "frequency")
     page.plots(
-        draw_cloud, [*_model_pictures(ctx, result), *_gain_pictures(ctx, result)],
+        draw_cloud, [*models, *_gain_pictures(ctx, result)],
         caption=lambda i: f"{i.vis}: {i.what} against frequency", tags=lambda i: {"vis": i.vis, "type": i.what},
         name="frequency",
     )  # fmt: skip
