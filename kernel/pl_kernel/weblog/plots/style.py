@@ -39,6 +39,7 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # nothing stands between plot and title; to look for it costs a sixth of a plot's time
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -89,11 +90,28 @@ def figure(
             left, right, bottom, top = margins
             fig.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, 0.12, 0.1)
         yield fig
+        if margins:
+            _place_labels(fig, left / width, bottom / height)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         # No date and no version in the file: the same data give the same bytes.
         metadata = {"Date": None} if str(path).endswith(".svg") else {"Software": None}
-        fig.savefig(str(path), dpi=DPI, metadata=metadata)
-        fig.clear()
+        # Level 1 compresses three times as fast as the default, into files that are a fifth larger.
+        options = {"pil_kwargs": {"compress_level": 1}} if str(path).endswith(".png") else {}
+        fig.savefig(str(path), dpi=DPI, metadata=metadata, **options)
+
+
+def _place_labels(fig: Figure, left: float, bottom: float) -> None:
+    """Put the labels of the outer axes at the edges of a figure with these margins (parts of its size).
+
+    Where they would go by themselves depends on the size of the tick labels, which then are all measured.
+    """
+    width, height = fig.get_size_inches()
+    for ax in fig.axes:
+        box = ax.get_position()
+        if abs(box.x0 - left) < 1e-6 and ax.yaxis.get_label_position() == "left" and ax.get_ylabel():
+            ax.yaxis.set_label_coords((0.25 / width - box.x0) / box.width, 0.5)
+        if abs(box.y0 - bottom) < 1e-6 and ax.xaxis.get_label_position() == "bottom" and ax.get_xlabel():
+            ax.xaxis.set_label_coords(0.5, (0.2 / height - box.y0) / box.height)
 
 
 def margins_for(
