@@ -96,7 +96,7 @@ def figure(
         # No date and no version in the file: the same data give the same bytes.
         metadata = {"Date": None} if str(path).endswith(".svg") else {"Software": None}
         # Level 1 compresses three times as fast as the default, into files that are a fifth larger.
-        options = {"pil_kwargs": {"compress_level": 1}} if str(path).endswith(".png") else {}
+        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if str(path).endswith(".png") else {}
         fig.savefig(str(path), dpi=DPI, metadata=metadata, **options)
 
 
@@ -108,7 +108,7 @@ def _place_labels(fig: Figure, left: float, bottom: float) -> None:
     width, height = fig.get_size_inches()
     for ax in fig.axes:
         box = ax.get_position()
-        if abs(box.x0 - left) < 1e-6 and ax.yaxis.get_label_position() == "left" and ax.get_ylabel():
+        if abs(box.x0 - left) < 1e-6 and str(ax.yaxis.get_label_position()) == "left" and ax.get_ylabel():
             ax.yaxis.set_label_coords((0.25 / width - box.x0) / box.width, 0.5)
         if abs(box.y0 - bottom) < 1e-6 and ax.xaxis.get_label_position() == "bottom" and ax.get_xlabel():
             ax.xaxis.set_label_coords(0.5, (0.2 / height - box.y0) / box.height)
