@@ -195,6 +195,19 @@ def test_a_missing_result_never_looks_like_success() -> None:
     assert min(s.score for s in fluxboot.flux_densities(empty, context())) == 0.0
 
 
+def test_a_flux_scale_that_is_relative_by_decision_is_no_failure_unless_needless_or_empty() -> None:
+    def score(names: tuple[str, ...], tables: tuple) -> float:
+        result = FluxbootResult(
+            points=(), spectra=(), references={"a.ms C": names}, expected={}, tables=tables, relative=True
+        )
+        return by_metric(fluxboot.flux_densities(result, context()))["flux.scale"]
+
+    solved = (caltable("gain", {}),)
+    assert score((), solved) >= 0.9
+    assert 0.33 < score(("3C286",), solved) < 0.9
+    assert score((), ()) == 0.0
+
+
 @pytest.mark.parametrize(
     ("short", "long", "scan", "scores"), [(5, 65, 60, (1.0, 1.0)), (65, 65, 60, (0.3, 1.0)), (5, 100, 60, (1.0, 0.3))]
 )

@@ -14,6 +14,9 @@ from pl_kernel.qa import AppliesTo
 GOOD_RESIDUAL = 0.01
 LARGE_RESIDUAL = 0.3
 HALF = 0.5
+RELATIVE = 0.9
+"""Score of a flux scale that is relative by decision: green, and yet not as good as one in Jy."""
+NEEDLESSLY_RELATIVE = 0.66
 
 
 @scorer(FluxbootResult)
@@ -22,12 +25,39 @@ def flux_densities(result: FluxbootResult, context: Context) -> list[QAScore]:
     spws = SpwNames(context)
     return [
         *failures(result.failures),
-        *_residuals(result, spws),
+        *(_relative(result) if result.relative else _residuals(result, spws)),
         *_missing(result),
         *_indices(result),
         *_flags(result, spws),
         *_models(result, spws),
     ]
+
+
+def _relative(result: FluxbootResult) -> list[QAScore]:
+    """Nothing was asked for and nothing is missing, unless the data could have had a flux scale."""
+    scores = []
+    if not result.tables:
+        return [
+            QAScore(
+                metric="flux.scale", score=0.0, short="no amplitudes",
+                long="The amplitudes of no band could be solved for.",
+            )
+        ]  # fmt: skip
+    for key, names in result.references.items():
+        vis, _, band = key.rpartition(" ")
+        text = (
+            f"{', '.join(names)} could set the flux scale: run recipe hifv, which uses it."
+            if names
+            else "there is no flux calibrator, and the recipe expects none."
+        )
+        scores.append(
+            QAScore(
+                metric="flux.scale", score=NEEDLESSLY_RELATIVE if names else RELATIVE, short="relative flux scale",
+                long=f"{vis}, {band} band: flux densities are relative; {text}",
+                applies_to=AppliesTo(vis=vis, field=names),
+            )
+        )  # fmt: skip
+    return scores
 
 
 def _residuals(result: FluxbootResult, spws: SpwNames) -> list[QAScore]:

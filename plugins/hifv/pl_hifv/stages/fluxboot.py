@@ -33,6 +33,9 @@ class FluxbootInputs(Inputs):
     )
     refantignore: tuple[str, ...] = param((), doc="Antennas that must not become reference.")
     refant: tuple[str, ...] = param((), doc="Antennas to use as reference, in this order; replaces the ranking.")
+    use_flux_cal: bool = param(
+        True, doc="Derive flux densities; False for data without flux calibrator: amplitudes are only looked at."
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +69,8 @@ class FluxbootResult(Result):
     """Spectra of the secondary calibrators. ``references`` are the flux calibrators by measurement set and band.
 
     ``expected`` are the secondary calibrators, ``unit`` calibrator data whose model is still 1 Jy, ``lost_spws`` are
-    windows without any unflagged calibrator data, by measurement set.
+    windows without any unflagged calibrator data, by measurement set. ``relative``: no flux densities were asked for,
+    and ``references`` are flux calibrators that the data have all the same.
     """
 
     points: tuple[FluxPoint, ...]
@@ -78,6 +82,7 @@ class FluxbootResult(Result):
     flag_counts: dict[str, FlagCounts] = attrs.field(factory=dict)
     lost_spws: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
     unit: tuple[UnitModel, ...] = ()
+    relative: bool = False
 
 
 class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
@@ -95,6 +100,9 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
     solution that is applied would be interpolated over; a measurement set without flux calibrator, a calibrator
     without flux density and a failed fit are failures that the score shows, where the reference pipeline ends with
     an empty result and 1 Jy.
+
+    With use_flux_cal=False, for data without flux calibrator, amplitudes are solved and looked at, and no model is set.
+    Recipe hifv_nofluxcal asks for it; the reference pipeline runs into its missing calibrator there and scores 0.
     """
 
     name = "hifv_fluxboot"
@@ -118,7 +126,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             copy = copies.as_copy(ms, state.calibrators_path)
             _fresh(ctx, copy)
             chosen = calibrators.selection(ms)
-            standards = models.set_standards(ctx, copy)
+            standards = models.set_standards(ctx, copy) if inputs.use_flux_cal else ()
             refants = solves.ranked_refants(
                 ctx, ms, chosen.calibrator_fields, inputs.refant, (*inputs.refantignore, *state.ignored_refants)
             )
@@ -129,20 +137,22 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
                 except PlError as error:
                     found.failures.append(failed(ctx, ms, band, error))
             spectra = self._fit(ctx, ms, inputs.fitorder, found)
-            for target in (copy, ms):
+            for target in (copy, ms) if spectra else ():
                 models.set_spectra(ctx, target, spectra)
             seen = flags.summary(ctx, copy.path, "calibrators", spw=_inner(copy, chosen))
             found.counts[ms.name] = seen
             found.lost[ms.name] = tuple(
                 s for b in chosen.bands for s in b.spws if seen.fraction_of("spw", str(s)) >= 1.0
             )
-            found.unit += models.unit_models(ctx, copy, chosen)
+            if inputs.use_flux_cal:
+                found.unit += models.unit_models(ctx, copy, chosen)
             changed.append(attrs.evolve(state, spectra=spectra))
         return FluxbootResult(
             points=tuple(found.points), spectra=tuple(found.spectra), references=found.references,
             expected=found.expected, flagged_gains={k: tuple(v) for k, v in found.outliers.items()},
             tables=tuple(found.tables), flag_counts=found.counts, lost_spws=found.lost, unit=tuple(found.unit),
-            failures=tuple(found.failures), effects=(calibrators.remember(ctx, changed),),
+            relative=not inputs.use_flux_cal, failures=tuple(found.failures),
+            effects=(calibrators.remember(ctx, changed),),
         )  # fmt: skip
 
     def _band(
@@ -151,9 +161,13 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
         found: _Findings,
     ) -> None:  # fmt: skip
         fields = [f for f in band.calibrator_fields if f in with_data]
+        key = f"{copy.name} {band.band}"
+        if not inputs.use_flux_cal:
+            found.references[key] = tuple(copy.field(f).name for f in band.flux_fields if f in with_data)
+            self._amplitudes(ctx, copy, band, known, refants, fields, found)
+            return
         references = [f for f in band.flux_fields if f in standards and f in with_data]
         transfer = [f for f in fields if f not in references]
-        key = f"{copy.name} {band.band}"
         found.references[key] = tuple(copy.field(f).name for f in references)
         found.expected[key] = tuple(copy.field(f).name for f in transfer)
         if not references:

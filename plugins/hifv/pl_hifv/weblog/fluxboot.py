@@ -52,7 +52,9 @@ def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
     page.section("Spectra of the calibrators", "spectra")
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
-    for key, names in result.references.items():
+    if result.relative:
+        page.note("No flux calibrator was to be used: flux densities are relative, amplitudes are shown below.", "info")
+    for key, names in () if result.relative else result.references.items():
         page.text(f"{key} band: flux scale of {', '.join(names) or 'nothing'}.")
     orders = ("Spectral index", "Curvature", "Gamma", "Delta")
     page.table(
