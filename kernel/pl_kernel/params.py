@@ -37,6 +37,7 @@ class Parameter:
     hidden: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    check: Callable[[Any], Any] | None = None
 
     @property
     def type_name(self) -> str:
@@ -48,7 +49,8 @@ class Parameter:
 
         Raises
         ------
-        InputError : the value has the wrong type or unit, is out of range, or is not one of the choices.
+        InputError : the value has the wrong type or unit, is out of range, is not one of the choices, or is refused
+            by the parameter's own check.
         """
         try:
             result = _coerce(value, self.type, self.unit)
@@ -64,6 +66,11 @@ class Parameter:
                     raise InputError(f"Parameter '{self.name}' must be at least {self.minimum:g}; got {item!r}.")
                 if self.maximum is not None and not item <= self.maximum:
                     raise InputError(f"Parameter '{self.name}' must be at most {self.maximum:g}; got {item!r}.")
+        if self.check is not None and result is not None:
+            try:
+                self.check(result)
+            except (TypeError, ValueError, KeyError, IndexError):  # a reader of free forms met one it cannot read
+                raise InputError(f"Parameter '{self.name}' cannot be read from {value!r}; {self.doc}") from None
         return result
 
 
@@ -77,6 +84,7 @@ def param(
     minimum: float | None = None,
     maximum: float | None = None,
     factory: Callable[[], Any] | None = None,
+    check: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare a parameter of a stage.
 
@@ -89,11 +97,13 @@ def param(
     doc : what it means, a sentence for the astronomer.
     hidden : left out of the web log's table and the short help.
     minimum, maximum : inclusive limits of numbers.
+    check : raises InputError for a value (of the right type) that makes no sense; needed where the type is ``Any``.
+        It is asked before work starts, and what it returns is ignored.
     """
     meta = {
         _KEY: {
             "unit": unit, "choices": tuple(choices), "doc": doc, "hidden": hidden,
-            "minimum": minimum, "maximum": maximum,
+            "minimum": minimum, "maximum": maximum, "check": check,
         }
     }  # fmt: skip
     if factory is not None:
@@ -123,6 +133,8 @@ class Inputs(_Parameters):
         None, doc="Measurement sets to work on, by name; unset means all that this stage applies to."
     )
 
+    def check_together(self) -> None:
+        """Raise InputError when values that are each fine do not go together; asked before work starts."""
 
 
 def parameters(inputs: type[Inputs]) -> dict[str, Parameter]:
@@ -165,7 +177,8 @@ def resolve(
     Raises
     ------
     UnknownName : a parameter that this stage does not have.
-    InputError : a value of the wrong type, unit or range, or a required parameter that nobody set.
+    InputError : a value of the wrong type, unit or range, values that do not go together, or a required parameter
+        that nobody set.
     """
     known = parameters(inputs)
     where = f" in stage {stage}" if stage else ""
@@ -188,6 +201,12 @@ def resolve(
     if missing:
         raise InputError(f"Parameter '{missing[0]}' must be given{where}: {known[missing[0]].doc}")
     built = inputs(**values)
+    try:
+        built.check_together()
+    except InputError as error:
+        if where:
+            error.add(f"(Stage {stage}.)")
+        raise
     return built, describe(built, origins)
 
 

@@ -59,8 +59,10 @@ class Runner:
         self.context_file = ContextFile(folder.root / "context.json")
         self.worker = Worker(folder.root / "worker.log")
         self.packer = Packer(self.worker)
-        workers = int(record.options.get("workers", 1))
-        self.pages = Pages(folder.root / "pages.log", self._write_live_site, workers)
+        # Pictures are drawn beside the work of the next stage: half as many processes do not hold it up, and each would
+        # import CASA for itself.
+        drawing = max(1, int(record.options.get("workers", 1)) // 2)
+        self.pages = Pages(folder.root / "pages.log", self._write_live_site, drawing)
 
     @property
     def steps(self) -> tuple[RunStep, ...]:

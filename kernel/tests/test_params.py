@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pl_kernel.errors import InputError, UnknownName
@@ -83,3 +85,33 @@ def test_every_parameter_describes_itself():
     assert described["cell"].type_name == "number in arcsec"
     assert described["imsize"].type_name == "list of whole number"
     assert list(described)[-1] == "vis"
+
+
+def _even(value):
+    if int(value) % 2:
+        raise InputError(f"{value} is odd.")
+
+
+class Free(Inputs):
+    number: Any = param(2, check=_even, doc="An even number.")
+    low: int = param(0, doc="Low.")
+    high: int = param(1, doc="High.")
+
+    def check_together(self) -> None:
+        if self.low > self.high:
+            raise InputError(f"low, {self.low}, is above high, {self.high}.")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"number": 3}, "3 is odd"),
+        ({"number": "three"}, "Parameter 'number' cannot be read from 'three'"),
+        ({"number": {}}, "Parameter 'number'"),
+        ({"low": 2}, "low, 2, is above high"),
+    ],
+)
+def test_a_parameter_of_free_form_and_a_pair_are_refused_by_their_own_check(values, says):
+    with pytest.raises(InputError, match=says):
+        resolve(Free, {}, values, "my_stage")
+    assert resolve(Free, {}, {"number": "4", "low": 2, "high": 3})[0].number == "4"

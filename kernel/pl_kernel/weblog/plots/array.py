@@ -196,9 +196,14 @@ def matrix(
     (left out when there are more than 400 cells).
     """
     array = np.asarray(values, dtype=np.float64).reshape(len(rows), len(columns))
-    height = min(9.0, 0.27 * max(len(rows), 3) + 1.5)
-    width = min(12.0, max(4.6, 0.42 * len(columns) + 2.6))
-    with figure(path, width, height) as fig:
+    row_names, column_names = [clip(r, 18) for r in rows], [clip(c, 14) for c in columns]
+    longest = max((len(c) for c in column_names), default=0)
+    rotated = longest > 4
+    left = 0.45 + 0.078 * max((len(r) for r in row_names), default=0)
+    bottom = 0.5 + (0.09 + 0.068 * longest if rotated else 0.05)
+    height = min(9.0, 0.27 * max(len(rows), 3) + 0.45 + bottom)
+    width = min(12.0, max(4.6, 0.42 * len(columns) + 1.6 + left))
+    with figure(path, width, height, (left, 0.75 if label else 0.5, bottom, 0.4)) as fig:
         ax = fig.subplots()
         ax.grid(False)
         titles(fig, ax, title, subtitle)
@@ -207,9 +212,9 @@ def matrix(
             aspect="auto", origin="upper", interpolation="nearest",
         )  # fmt: skip
         ax.set_facecolor("#eef1f4")
-        _sparse_ticks(ax.set_yticks, [clip(r, 18) for r in rows], 40)
-        _sparse_ticks(ax.set_xticks, [clip(c, 14) for c in columns], 26)
-        if max((len(c) for c in columns), default=0) > 4:
+        _sparse_ticks(ax.set_yticks, row_names, 40)
+        _sparse_ticks(ax.set_xticks, column_names, 26)
+        if rotated:
             ax.tick_params(axis="x", rotation=60)
         ax.set_xlabel(column_title)
         ax.set_ylabel(row_title)

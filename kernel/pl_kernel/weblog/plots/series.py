@@ -10,13 +10,18 @@ from typing import Any
 
 import attrs
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pl_kernel.weblog.plots.style import (
+    AGGREGATE_ABOVE,
     MUTED,
+    PALETTE,
+    STYLE,
     Array,
     clip,
     colours,
@@ -27,7 +32,10 @@ from pl_kernel.weblog.plots.style import (
     margins_for,
     mjd_seconds_to_dates,
     names_of,
+    new_figure,
     no_data,
+    points_style,
+    save,
     series_of,
     time_axis,
     titles,
@@ -57,17 +65,10 @@ def amp_phase_vs_frequency(
     """
     values, good = series_of(gains, flags)
     freq = np.broadcast_to(np.asarray(frequency_hz, dtype=np.float64) / 1e9, values.shape)
-    palette = colours(len(values))
-    with figure(path, 7.2, 4.8, margins_for(title or subtitle, labels)) as fig:
-        top, bottom = fig.subplots(2, 1, sharex=True)
-        titles(fig, top, title, subtitle)
-        for low, high in ranges_hz:
-            for ax in (top, bottom):
-                ax.axvspan(low / 1e9, high / 1e9, color="#e69f00", alpha=0.15, linewidth=0)
-        _complex_panels(top, bottom, freq, values, good, palette)
-        top.set_ylabel(with_unit(amplitude_label, unit))
-        bottom.set_xlabel("Frequency (GHz)")
-        legend(top, names_of(labels, len(values)) if labels else [], palette)
+    _amp_phase(
+        path, freq, values, good, labels, title, subtitle, with_unit(amplitude_label, unit), "Frequency (GHz)",
+        [(low / 1e9, high / 1e9) for low, high in ranges_hz],
+    )  # fmt: skip
 
 
 def amp_phase_vs_time(
@@ -88,32 +89,81 @@ def amp_phase_vs_time(
     """
     values, good = series_of(gains, flags)
     dates = np.broadcast_to(mjd_seconds_to_dates(time_s), values.shape)
-    palette = colours(len(values))
-    with figure(path, 7.2, 4.8, margins_for(title or subtitle, labels)) as fig:
-        top, bottom = fig.subplots(2, 1, sharex=True)
-        titles(fig, top, title, subtitle)
-        _complex_panels(top, bottom, dates, values, good, palette)
-        top.set_ylabel(with_unit(amplitude_label, unit))
-        time_axis(bottom)
-        legend(top, names_of(labels, len(values)) if labels else [], palette)
+    _amp_phase(path, dates, values, good, labels, title, subtitle, with_unit(amplitude_label, unit), "")
 
 
-def _complex_panels(
-    top: Any, bottom: Any, x: Array, values: Array, good: NDArray[np.bool_], palette: Sequence[Any]
-) -> None:
-    if not good.any():
-        no_data(top)
-        no_data(bottom)
-    else:
-        kinds = np.broadcast_to(np.arange(len(values))[:, None], values.shape)
-        draw_points(top, x[good], np.abs(values[good]), kinds[good], palette)
-        draw_points(bottom, x[good], np.degrees(np.angle(values[good])), kinds[good], palette)
-        low, high = top.get_ylim()
-        if low > 0 and low < 0.5 * high:
-            top.set_ylim(bottom=0)
-    bottom.set_ylim(-185, 185)
-    bottom.set_yticks([-180, -90, 0, 90, 180])
-    bottom.set_ylabel("Phase (deg)")
+def _amp_phase(
+    path: Path | str, x: Array, values: Array, good: NDArray[np.bool_], labels: Sequence[str], title: str,
+    subtitle: str, ylabel: str, xlabel: str, ranges: Sequence[tuple[float, float]] = (),
+) -> None:  # fmt: skip
+    """Amplitude above phase; without ``xlabel`` against time.
+
+    Hundreds of such pictures differ in their points alone: figure, axes and legend are kept, which halves the time.
+    """
+    count, names = len(values), tuple(names_of(labels, len(values)) if labels else [])
+    margins = margins_for(title or subtitle, labels)
+    amplitude, phase = np.abs(values), np.degrees(np.angle(values))
+    if ranges or count > len(PALETTE) or not good.any() or good.sum() > AGGREGATE_ABOVE:
+        kinds = np.broadcast_to(np.arange(count)[:, None], values.shape)[good]
+        with figure(path, 7.2, 4.8, margins) as fig:
+            panels = _AmpPhase(fig, ylabel, xlabel, names, count)
+            for ax, y in ((panels.top, amplitude), (panels.bottom, phase)):
+                for low, high in ranges:
+                    ax.axvspan(low, high, color="#e69f00", alpha=0.15, linewidth=0)
+                draw_points(ax, x[good], y[good], kinds, panels.palette)
+            panels.finish(title, subtitle, bool(good.any()))
+        return
+    key = (margins, ylabel, xlabel, names, count)
+    with rc_context(STYLE):
+        if key not in _KEPT:
+            fig = new_figure(7.2, 4.8, margins)
+            _KEPT[key] = fig, _AmpPhase(fig, ylabel, xlabel, names, count)
+        fig, panels = _KEPT[key]
+        panels.show(x, amplitude, phase, good)
+        panels.finish(title, subtitle)
+        save(fig, path, margins)
+
+
+class _AmpPhase:
+    """Two axes, one above the other; ``show`` draws points of few series in them, again and again."""
+
+    def __init__(self, fig: Figure, ylabel: str, xlabel: str, names: Sequence[str], count: int) -> None:
+        self.figure = fig
+        self.top, self.bottom = fig.subplots(2, 1, sharex=True)
+        self.palette = colours(count)
+        self.lines: list[tuple[Any, Any]] = []
+        self.top.set_ylabel(ylabel)
+        self.bottom.set_ylabel("Phase (deg)")
+        if xlabel:
+            self.bottom.set_xlabel(xlabel)
+        else:
+            time_axis(self.bottom)
+        legend(self.top, names, self.palette)
+
+    def show(self, x: Array, amplitude: Array, phase: Array, good: NDArray[np.bool_]) -> None:
+        style = points_style(int(good.sum()))
+        while len(self.lines) < len(x):
+            colour = self.palette[len(self.lines)]
+            self.lines.append(tuple(ax.plot([], [], color=colour, **style)[0] for ax in (self.top, self.bottom)))
+        for lines, own_x, a, p, ok in zip(self.lines, x, amplitude, phase, good, strict=True):
+            for line, y in zip(lines, (a, p), strict=True):
+                line.set_data(own_x[ok], y[ok])
+                line.set_markersize(style["markersize"])
+        for ax in (self.top, self.bottom):
+            ax.autoscale(True)
+            ax.relim()
+            ax.autoscale_view()
+
+    def finish(self, title: str, subtitle: str, has_data: bool = True) -> None:
+        titles(self.figure, self.top, title or " ", subtitle or " ")
+        low, high = self.top.get_ylim()
+        if has_data and low > 0 and low < 0.5 * high:
+            self.top.set_ylim(bottom=0)
+        self.bottom.set_ylim(-185, 185)
+        self.bottom.set_yticks([-180, -90, 0, 90, 180])
+
+
+_KEPT: dict[Any, tuple[Figure, _AmpPhase]] = {}
 
 
 def vs_time(

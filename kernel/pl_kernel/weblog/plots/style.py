@@ -63,7 +63,7 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "pl",
 }
 
-_AGGREGATE_ABOVE = 20_000  # points in a panel above which counts per pixel are drawn instead of markers
+AGGREGATE_ABOVE = 20_000  # points in a panel above which counts per pixel are drawn instead of markers
 _LEGEND_MAX = 12
 
 
@@ -83,21 +83,32 @@ def figure(
     the time of a plot.
     """
     with rc_context(STYLE):
-        engine = None if margins else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-        fig = Figure(figsize=(width, height), layout=engine)
-        FigureCanvasAgg(fig)
-        if margins:
-            left, right, bottom, top = margins
-            fig.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, 0.12, 0.1)
+        fig = new_figure(width, height, margins)
         yield fig
-        if margins:
-            _place_labels(fig, left / width, bottom / height)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # No date and no version in the file: the same data give the same bytes.
-        metadata = {"Date": None} if str(path).endswith(".svg") else {"Software": None}
-        # Level 1 compresses three times as fast as the default, into files that are a fifth larger.
-        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if str(path).endswith(".png") else {}
-        fig.savefig(str(path), dpi=DPI, metadata=metadata, **options)
+        save(fig, path, margins)
+
+
+def new_figure(width: float, height: float, margins: tuple[float, float, float, float] | None) -> Figure:
+    """Return an empty figure with a canvas, in the style in force; see ``figure``."""
+    fig = Figure(figsize=(width, height), layout=None if margins else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    FigureCanvasAgg(fig)
+    if margins:
+        left, right, bottom, top = margins
+        fig.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height, 0.12, 0.1)
+    return fig
+
+
+def save(fig: Figure, path: Path | str, margins: tuple[float, float, float, float] | None) -> None:
+    """Write a figure, in the style in force."""
+    if margins:
+        width, height = fig.get_size_inches()
+        _place_labels(fig, margins[0] / width, margins[2] / height)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # No date and no version in the file: the same data give the same bytes.
+    metadata = {"Date": None} if str(path).endswith(".svg") else {"Software": None}
+    # Level 1 compresses three times as fast as the default, into files that are a fifth larger.
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if str(path).endswith(".png") else {}
+    fig.savefig(str(path), dpi=DPI, metadata=metadata, **options)
 
 
 def _place_labels(fig: Figure, left: float, bottom: float) -> None:
@@ -210,15 +221,20 @@ def draw_points(
     if not x.size:
         no_data(ax)
         return
-    if x.size <= _AGGREGATE_ABOVE:
+    if x.size <= AGGREGATE_ABOVE:
         for kind in np.unique(kinds):
             chosen = kinds == kind
-            ax.plot(
-                x[chosen], y[chosen], "o", markersize=2.6 if x.size > 2000 else 3.4, markeredgewidth=0,
-                alpha=0.75, color=palette[int(kind) % len(palette)], rasterized=True,
-            )  # fmt: skip
+            ax.plot(x[chosen], y[chosen], color=palette[int(kind) % len(palette)], **points_style(x.size))
         return
     _draw_counts(ax, x, y, kinds, palette)
+
+
+def points_style(count: int) -> dict[str, Any]:
+    """Return how ``count`` points are drawn as markers."""
+    return {
+        "marker": "o", "linestyle": "", "markersize": 2.6 if count > 2000 else 3.4, "markeredgewidth": 0, "alpha": 0.75,
+        "rasterized": True,
+    }  # fmt: skip
 
 
 def _draw_counts(ax: Any, x: FloatArray, y: FloatArray, kinds: Array, palette: Sequence[Any]) -> None:
