@@ -137,6 +137,23 @@ def test_pipes_do_not_write_pickles_to_files():
         assert not re.search(r"pickle\.(dump|load)\(", path.read_text()), relative(path)
 
 
+def test_a_parameter_of_any_type_has_a_check_of_its_own():
+    """Otherwise nonsense is found out by the stage, hours after the run began."""
+    from pl_kernel.params import parameters
+    from pl_kernel.plugins import registry
+
+    known = registry()
+    stages = known.stages
+    unchecked = [
+        f"{name}.{parameter.name}"
+        for name in stages
+        for parameter in parameters(known.stage(name).inputs_class).values()
+        if "typing.Any" in str(parameter.type) and parameter.check is None
+    ]
+    assert len(stages) > 50
+    assert unchecked == []
+
+
 def test_import_contracts_hold():
     pytest.importorskip("importlinter")
     done = subprocess.run(

@@ -55,9 +55,8 @@ class Parameter:
         try:
             result = _coerce(value, self.type, self.unit)
         except _Refused as refusal:
-            raise InputError(
-                f"Parameter '{self.name}' takes a {self.type_name}; got {value!r}{refusal.because}."
-            ) from None
+            because = "" if refusal.because.strip(" ()") in self.type_name else refusal.because
+            raise InputError(f"Parameter '{self.name}' takes a {self.type_name}; got {value!r}{because}.") from None
         for item in result if isinstance(result, tuple) else (result,):
             if self.choices and item is not None and item not in self.choices:
                 raise UnknownName(f"choice for parameter '{self.name}'", str(item), map(str, self.choices))

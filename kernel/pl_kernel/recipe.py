@@ -359,7 +359,8 @@ def problems(recipe: Recipe, registry: Registry, sets: Mapping[str, Mapping[str,
                 registry.stage(step.stage).inputs_class, step.parameters, (sets or {}).get(step.stage, {}), step.stage
             )
         except PlError as error:
-            found.append(error)
+            if error.sentence not in [other.sentence for other in found]:  # a stage may be there twice
+                found.append(error)
     if not recipe.stage_names:
         found.append(InputError(f"The recipe {recipe.name} has no stage."))
     return found

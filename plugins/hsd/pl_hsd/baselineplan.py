@@ -183,28 +183,29 @@ def _given_channels(ctx: StageContext, member: Member, given: WindowLines) -> Sp
 # ---- fits ------------------------------------------------------------------------------------------------------------
 
 
+def known_functions(value: str | Mapping[int, str]) -> None:
+    """Raise InputError for a function, or one of a mapping by window, that baselines are not fitted with."""
+    for function in value.values() if isinstance(value, Mapping) else (value,):
+        if function.lower() not in KINDS:
+            raise InputError(f"'{function}' is no function for baselines; use one of {', '.join(KINDS)}.")
+
+
 def fit_choice(inputs: Any, spw: int) -> FitChoice:
     """What to fit in a virtual spw.
 
     Raises
     ------
-    InputError : an unknown function, or a sinusoid without wave numbers.
+    InputError : a sinusoid without wave numbers.
     """
-    function = _of_window(inputs.fitfunc, spw, "cspline")
-    if str(function).lower() not in KINDS:
-        raise InputError(f"'{function}' is no function for baselines; use one of {', '.join(KINDS)}.")
-    kind = KINDS[str(function).lower()]
+    kind = KINDS[_of_window(inputs.fitfunc, spw, "cspline").lower()]
     order = _of_window(inputs.fitorder, spw, -1)
-    try:
-        number = None if order is None or int(order) < 0 else int(order)
-    except (TypeError, ValueError):
-        raise InputError(f"'{order}' is no fit order; give a whole number, or -1 to find one.") from None
     waves = _of_window(inputs.wave_number, spw, ())
     if kind == "sinusoid" and not waves:
         raise InputError("A sinusoid needs its wave numbers: give wave_number, for example [0, 1, 2].")
     return FitChoice(
-        kind=kind, order=number, switchpoly=inputs.switchpoly, waves=tuple(sorted({int(w) for w in waves or ()}))
-    )
+        kind=kind, order=None if order < 0 else order, switchpoly=inputs.switchpoly,
+        waves=tuple(sorted({int(w) for w in waves or ()})),
+    )  # fmt: skip
 
 
 def _of_window(value: Any, spw: int, default: Any) -> Any:

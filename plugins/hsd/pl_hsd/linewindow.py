@@ -81,6 +81,8 @@ def _window_lines(value: Any, spw: int | None) -> WindowLines:
     if isinstance(value, str):
         chosen = _selection(value if ":" in value else f"*:{value}")
         return chosen.get(spw) or chosen.get(None) or WindowLines()
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"linewindow takes pairs of channels or frequencies; got {value!r}.")
     items = list(value)
     if not items:
         return WindowLines()
@@ -89,11 +91,11 @@ def _window_lines(value: Any, spw: int | None) -> WindowLines:
 
 
 def _pair(pair: Any) -> tuple[str, SpectralRanges]:
-    if len(pair) != 2:
-        raise InputError(f"A line window has a first and a last value; got {list(pair)}.")
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise InputError(f"A window of linewindow has a first and a last value; got {pair!r}.")
     (low, is_hz), (high, also_hz) = (_number(v) for v in pair)
     if is_hz != also_hz:
-        raise InputError(f"The line window {list(pair)} mixes channels and frequencies.")
+        raise InputError(f"The window {list(pair)} of linewindow mixes channels and frequencies.")
     if is_hz:
         return "LSRK", SpectralRanges.of([(low, high)], frequency_frame("LSRK"))
     return MS, SpectralRanges.of([(round(low), round(high))], MS)

@@ -12,6 +12,7 @@ from pl_hsd.stages.baseline import BaselineInputs, edges_of
 from pl_kernel.errors import InputError
 from pl_kernel.ms.records import SpectralWindow
 from pl_kernel.ms.virtual import RealSpw
+from pl_kernel.params import resolve
 
 WINDOW = SpectralWindow(
     id=RealSpw(5), name="w", n_channels=101, first_hz=230e9, step_hz=-1e6, resolution_hz=1e6, bandwidth_hz=101e6,
@@ -78,10 +79,27 @@ def test_fit_functions_by_window() -> None:
     assert (fit_choice(inputs, 21).kind, fit_choice(inputs, 21).order) == ("cspline", None)
 
 
-@pytest.mark.parametrize("wrong", [{"fitfunc": "gauss"}, {"fitfunc": "sinusoid"}, {"fitorder": "many"}])
-def test_impossible_fits_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        fit_choice(BaselineInputs(**wrong), 17)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("fitorder", "many"), ("fitorder", {17: "many"}), ("fitorder", 2.5), ("fitfunc", "gauss"),
+        ("fitfunc", {17: "gauss"}), ("fitfunc", "sinusoid"), ("wave_number", "few"), ("edge", "wide"),
+        ("edge", [1, 2, 3]), ("edge", -1), ("linewindow", 5), ("linewindow", "17:a~b"), ("linewindow", [[1, 2], 3]),
+        ("linewindow", {"x": [1, 2]}), ("linewindow", ["1GHz", 5]),
+    ],
+)  # fmt: skip
+def test_impossible_fits_are_refused_with_the_name_before_work_starts(name: str, wrong: object) -> None:
+    with pytest.raises(InputError) as refusal:
+        resolve(BaselineInputs, {}, {name: wrong}, "hsd_baseline")
+    assert name in str(refusal.value) or str(wrong) in str(refusal.value) or "sinusoid" in str(refusal.value)
+
+
+def test_forms_of_fits_are_taken() -> None:
+    given = {"fitorder": {"17": 3}, "fitfunc": {17: "sinusoid", 19: "Poly"}, "wave_number": {17: [0, 1]}, "edge": 4}
+    inputs, _ = resolve(BaselineInputs, {}, {**given, "linewindow": {17: None}}, "hsd_baseline")
+    assert (fit_choice(inputs, 17).kind, fit_choice(inputs, 17).order) == ("sinusoid", 3)
+    assert (fit_choice(inputs, 19).kind, fit_choice(inputs, 21).kind) == ("poly", "cspline")
+    assert edges_of(inputs.edge) == (4, 4)
 
 
 def test_edges_are_one_number_or_two() -> None:

@@ -14,6 +14,7 @@ from pl_hsd.baselineplan import (
     Work,
     fit_choice,
     fit_jobs,
+    known_functions,
     line_spans,
     plan_work,
     search_jobs,
@@ -53,24 +54,31 @@ def edges_of(value: Any) -> tuple[int, int]:
 class BaselineInputs(Inputs):
     """How baselines are fitted, and what is known of lines."""
 
-    fitfunc: Any = param(
-        "cspline", doc="Function: cspline (or spline), poly (or polynomial), sinusoid; or a mapping by spw."
-    )
-    fitorder: Any = param(
+    fitfunc: str | dict[int, str] = param(
+        "cspline", check=known_functions,
+        doc="Function: cspline (or spline), poly (or polynomial), sinusoid; or a mapping by spw.",
+    )  # fmt: skip
+    fitorder: int | dict[int, int] = param(
         -1, doc="Order of the polynomial, or of the spline before its pieces are counted; negative: found from the "
         "spectra of each raster row. A mapping gives it by spw. 0 is a constant."
     )  # fmt: skip
     switchpoly: bool = param(True, doc="Fit a low polynomial where a line mask covers an end of the band.")
     linewindow: Any = param(
-        (), doc="Where lines are: [300, 500] (channels), the same in Hz or as [\"230.1GHz\", \"230.2GHz\"] (LSRK), a "
-        "mapping {spw: window or None}, or a selection such as 17:30~50;300~500 (frame of the data)."
+        (), check=parse_linewindow,
+        doc="Where lines are: [300, 500] (channels), the same in Hz or as [\"230.1GHz\", \"230.2GHz\"] (LSRK), a "
+        "mapping {spw: window or None}, or a selection such as 17:30~50;300~500 (frame of the data).",
     )  # fmt: skip
     linewindowmode: str = param(
         "replace", choices=("replace", "merge"), doc="Whether linewindow replaces the search for lines or adds to it."
     )
-    edge: Any = param((0, 0), doc="Channels left out at the beginning and the end of a window; one number for both.")
+    edge: tuple[int, ...] = param(
+        (0, 0), check=edges_of,
+        doc="Channels left out at the beginning and the end of a window; one number for both.",
+    )  # fmt: skip
     broadline: bool = param(True, hidden=True, doc="Accepted for old scripts; it has no effect.")
-    wave_number: Any = param(None, doc="Numbers of waves over the window, for a sinusoid; or a mapping by spw.")
+    wave_number: dict[int, tuple[int, ...]] | tuple[int, ...] | None = param(
+        None, doc="Numbers of waves over the window, for a sinusoid; or a mapping by spw."
+    )
     clusteringalgorithm: str = param(
         "hierarchy", choices=("hierarchy", "kmean", "both"), doc="How detections are grouped into lines."
     )
@@ -81,6 +89,13 @@ class BaselineInputs(Inputs):
     field: str = param("", doc="Fields to work on, as a CASA selection; default all targets.")
     antenna: str = param("", doc="Antennas to work on; default all.")
     spw: str = param("", doc="Spectral windows to work on, by their number in the run; default all science windows.")
+
+    def check_together(self) -> None:
+        """Raise InputError for a sinusoid without wave numbers."""
+        named = [self.fitfunc, self.fitorder, self.wave_number]
+        spws = {spw for value in named if isinstance(value, dict) for spw in value}
+        for spw in sorted(spws) or [0]:
+            fit_choice(self, spw)
 
 
 @attrs.frozen(kw_only=True)

@@ -37,7 +37,10 @@ class BlflagInputs(Inputs):
     """Which rules are used, and their thresholds in standard deviations (or times the expected noise)."""
 
     iteration: int = param(5, minimum=0, doc="Rounds of clipping after the first.")
-    edge: Any = param((0, 0), doc="Channels left out at the beginning and the end of a window; one number for both.")
+    edge: tuple[int, ...] = param(
+        (0, 0), check=edges_of,
+        doc="Channels left out at the beginning and the end of a window; one number for both.",
+    )  # fmt: skip
     flag_tsys: bool = param(True, doc="Flag by outlying system temperature.")
     tsys_thresh: float = param(3.0, minimum=0.0, doc="Threshold for the system temperature.")
     flag_prfre: bool = param(True, doc="Flag by rms before subtraction, against the expected noise.")
