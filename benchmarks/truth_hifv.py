@@ -35,6 +35,7 @@ LIMITS = {
 }  # fmt: skip
 """What a quantity may be; the worst of spws, fields or sources counts for those that are not rms values."""
 RECIPE = "hifv_calimage_cont"
+C_M_S = 299_792_458.0
 NOISE_OF_SMOOTHED = math.sqrt(0.375)
 """A quarter, a half, a quarter of three channels."""
 FAINT = 0.04
@@ -187,16 +188,22 @@ def smoothed_gains(gain: np.ndarray) -> np.ndarray:
     return found
 
 
+def bandpass_scans(truth: Any) -> set[int]:
+    return {x["number"] for x in truth.record["scans"] if any("CALIBRATE_BANDPASS" in i for i in x["intents"])}
+
+
 def bandpass_and_delay(s: Solutions, spw: int, smoothed: bool) -> tuple[float, float]:
     """Rms error of the shapes and of the slopes left in them, each over the thermal one; NaN without solutions."""
     truth, nu = s.truth, s.truth.frequency_hz(spw)
     inner = slice(len(nu) // 8, len(nu) - len(nu) // 8)
-    slope = np.exp(2j * np.pi * truth.array("delay_s")[:, :, spw, None] * (nu - nu[0]))
-    injected = truth.array(f"bandpass_{spw}") * slope
+    information = [x for x in s.information(spw) if x[1] in bandpass_scans(truth)]
+    known = sum(k for _, _, k in information) / len(nu)
+    # The air over the antennas during these scans is a delay, too.
+    then = [int(np.abs(truth.array("times") - t).argmin()) for t, _, _ in information]
+    delay = truth.array("delay_s")[:, :, spw] - truth.array("path_m")[then].mean(axis=0)[:, None] / C_M_S
+    injected = truth.array(f"bandpass_{spw}") * np.exp(2j * np.pi * delay[:, :, None] * (nu - nu[0]))
     injected = smoothed_gains(injected) if smoothed else injected
     injected = injected * np.exp(-1j * np.angle(injected[s.refant]))
-    scans = {x["number"] for x in truth.record["scans"] if any("CALIBRATE_BANDPASS" in i for i in x["intents"])}
-    known = sum(k for _, scan, k in s.information(spw) if scan in scans) / len(nu)
     delays = {(r["ANTENNA1"], r["pol"]): float(r["value"][0]) for r in s.rows("delay", spw)}
     shapes, slopes = [], []
     for row in s.rows("bandpass", spw):
@@ -230,7 +237,7 @@ def gain_errors(s: Solutions, spw: int, kind: str) -> float:
     injected_t, nu = truth.array("times"), float(truth.frequency_hz(spw).mean())
     # Opacity and gain curve are taken out before, by prior tables.
     gain = truth.array("gain")[:, :, :, spw]
-    angle = np.angle(gain) - (2 * np.pi * truth.array("path_m") * nu / 299_792_458.0)[:, :, None]
+    angle = np.angle(gain) - (2 * np.pi * truth.array("path_m") * nu / C_M_S)[:, :, None]
     groups: dict[tuple, list[tuple[float, float, float]]] = {}
     by_time: dict[float, list[dict[str, Any]]] = {}
     for row in s.rows(kind, spw):
