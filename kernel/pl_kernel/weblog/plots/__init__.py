@@ -52,6 +52,7 @@ from pl_kernel.weblog.plots.style import (
     colours,
     draw_points,
     figure,
+    kept_figure,
     mjd_seconds_to_dates,
 )
 
@@ -82,6 +83,7 @@ __all__ = [
     "histogram",
     "image_panel",
     "image_statistics",
+    "kept_figure",
     "matrix",
     "mjd_seconds_to_dates",
     "robust_rms",

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -21,21 +20,19 @@ from pl_kernel.weblog.plots.style import (
     AGGREGATE_ABOVE,
     MUTED,
     PALETTE,
-    STYLE,
     Array,
     clip,
     colours,
     draw_limits,
     draw_points,
     figure,
+    kept_figure,
     legend,
     margins_for,
     mjd_seconds_to_dates,
     names_of,
-    new_figure,
     no_data,
     points_style,
-    save,
     series_of,
     time_axis,
     titles,
@@ -96,10 +93,7 @@ def _amp_phase(
     path: Path | str, x: Array, values: Array, good: NDArray[np.bool_], labels: Sequence[str], title: str,
     subtitle: str, ylabel: str, xlabel: str, ranges: Sequence[tuple[float, float]] = (),
 ) -> None:  # fmt: skip
-    """Amplitude above phase; without ``xlabel`` against time.
-
-    Hundreds of such pictures differ in their points alone: figure, axes and legend are kept, which halves the time.
-    """
+    """Amplitude above phase; without ``xlabel`` against time."""
     count, names = len(values), tuple(names_of(labels, len(values)) if labels else [])
     margins = margins_for(title or subtitle, labels)
     amplitude, phase = np.abs(values), np.degrees(np.angle(values))
@@ -113,15 +107,10 @@ def _amp_phase(
                 draw_points(ax, x[good], y[good], kinds, panels.palette)
             panels.finish(title, subtitle, bool(good.any()))
         return
-    key = (margins, ylabel, xlabel, names, count)
-    with rc_context(STYLE):
-        if key not in _KEPT:
-            fig = new_figure(7.2, 4.8, margins)
-            _KEPT[key] = fig, _AmpPhase(fig, ylabel, xlabel, names, count)
-        fig, panels = _KEPT[key]
+    key = ("amplitude and phase", margins, ylabel, xlabel, names, count)
+    with kept_figure(path, key, lambda fig: _AmpPhase(fig, ylabel, xlabel, names, count), 7.2, 4.8, margins) as panels:
         panels.show(x, amplitude, phase, good)
         panels.finish(title, subtitle)
-        save(fig, path, margins)
 
 
 class _AmpPhase:
@@ -161,9 +150,6 @@ class _AmpPhase:
             self.top.set_ylim(bottom=0)
         self.bottom.set_ylim(-185, 185)
         self.bottom.set_yticks([-180, -90, 0, 90, 180])
-
-
-_KEPT: dict[Any, tuple[Figure, _AmpPhase]] = {}
 
 
 def vs_time(

@@ -252,12 +252,12 @@ def draw_spectrum(ctx: Any, item: SpectrumPicture, path: Path) -> None:
 
 
 def _plain_ticks(ax: Any) -> None:
-    """Readable numbers on logarithmic axes that span less than a decade."""
+    """Readable numbers on logarithmic axes, more of them where they span less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (ax.xaxis, ax.yaxis):
         low, high = axis.get_view_interval()
         if high / low < 12:
             axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)))
-            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-            axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_minor_formatter(NullFormatter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +136,49 @@ def draw_spectra(ctx_item: Any, item: SpectrumPlot, path: Path) -> bool | None:
 
     if not any(np.isfinite(np.asarray(s.peak)).any() for s in item.before):
         return False
-    with plots.figure(path, 7.2, 4.8, (0.82, 1.25, 0.55, 0.4)) as fig:
-        axes = fig.subplots(2, 1, sharex=True, sharey=True)
-        for ax, spectra, title in ((axes[0], item.before, "before"), (axes[1], item.after, "after")):
-            for colour, s in zip(plots.PALETTE, spectra, strict=False):
-                x = np.asarray(s.frequency_hz) / 1e9
-                ax.plot(x, s.peak, ".", markersize=3, color=colour, label=f"{s.correlation} largest")
-                ax.plot(x, s.mean, "-", linewidth=1.2, color=colour, label=f"{s.correlation} mean")
+    hands = tuple(max(([s.correlation for s in side] for side in (item.before, item.after)), key=len))
+    key = ("before and after", hands)
+    with plots.kept_figure(path, key, lambda fig: _Panels(fig, hands), 7.2, 4.8, (0.82, 1.25, 0.55, 0.4)) as panels:
+        panels.show(item)
+    return None
+
+
+class _Panels:
+    """Spectra before above those after; ``show`` draws those of a window."""
+
+    def __init__(self, fig: Any, correlations: tuple[str, ...]) -> None:
+        from pl_kernel.weblog import plots
+
+        self.axes = fig.subplots(2, 1, sharex=True, sharey=True)
+        fig.subplots_adjust(hspace=0.2)
+        self.lines = []
+        for ax in self.axes:
+            for colour, name in zip(plots.PALETTE, correlations, strict=False):
+                peak = ax.plot([], [], ".", markersize=3, color=colour, label=f"{name} largest")[0]
+                self.lines.append((peak, ax.plot([], [], "-", linewidth=1.2, color=colour, label=f"{name} mean")[0]))
             ax.set_ylabel("Amplitude (Jy)")
-            ax.set_title(f"{title}", loc="left", fontsize=9.5)
+        self.axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7.5)
+        self.axes[0].set_title("before", loc="left", fontsize=9.5)
+        self.axes[1].set_title("after", loc="left", fontsize=9.5)
+        self.axes[1].set_xlabel("Frequency (GHz)")
+
+    def show(self, item: SpectrumPlot) -> None:
+        half = len(self.lines) // 2
+        for lines, spectra in ((self.lines[:half], item.before), (self.lines[half:], item.after)):
+            for (peak, mean), s in itertools.zip_longest(lines, spectra[:half]):
+                x = np.asarray(s.frequency_hz) / 1e9 if s else np.zeros(0)
+                peak.set_data(x, s.peak if s else x)
+                mean.set_data(x, s.mean if s else x)
         values = np.concatenate([np.asarray(s.peak) for s in item.before]) if item.before else np.array([1.0])
         good = values[np.isfinite(values)]
-        if good.size and good.min() > 0 and good.max() > 20 * np.median(good):
-            axes[0].set_yscale("log")  # interference would press everything else onto the axis
-        axes[0].legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=7.5)
-        axes[1].set_xlabel("Frequency (GHz)")
-        axes[0].set_title(f"{item.vis}, spw {item.spw}", loc="right", fontsize=8.5)
-    return None
+        # Interference would press everything else onto the axis.
+        scale = "log" if good.size and good.min() > 0 and good.max() > 20 * np.median(good) else "linear"
+        for ax in self.axes:
+            if ax.get_yscale() != scale:
+                ax.set_yscale(scale)
+                if scale == "log":
+                    ax.minorticks_off()
+                    ax.yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+            ax.relim()
+            ax.autoscale_view()
+        self.axes[0].set_title(f"{item.vis}, spw {item.spw}", loc="right", fontsize=8.5)
