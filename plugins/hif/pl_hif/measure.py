@@ -31,8 +31,9 @@ class ImageNumbers:
     """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
 
     ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane;
-    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known). ``spectrum`` is
-    the spectrum at the pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
+    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known). Bandwidths are
+    those of a plane: of the windows in it, and of the channels that were imaged. ``spectrum`` is the spectrum at the
+    pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
     """
 
     peak: float
@@ -44,6 +45,8 @@ class ImageNumbers:
     shape: tuple[int, ...] = attrs.field(converter=tuple)
     mask_pixels: int
     expected_rms: float = 0.0
+    bandwidth_hz: float = 0.0
+    effective_bandwidth_hz: float = 0.0
     channel_rms: tuple[float, ...] = attrs.field(default=(), converter=tuple)
     channel_peak: tuple[float, ...] = attrs.field(default=(), converter=tuple)
     frequency_hz: tuple[float, ...] = attrs.field(default=(), converter=tuple)
@@ -199,7 +202,8 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget, expected_rms: float)
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, expected_rms=expected_rms, channel_rms=noises if shape[3] > 1 else (),
+        mask_pixels=mask_pixels, expected_rms=expected_rms, **bandwidths(ctx, target),
+        channel_rms=noises if shape[3] > 1 else (),
         channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
         line_velocity_km_s=_span(velocity, loud),
@@ -262,6 +266,32 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> fl
     if not variance or per_plane <= 0:
         return 0.0
     return float(np.sqrt(np.mean(variance) / per_plane))
+
+
+def bandwidths(ctx: Any, target: CleanTarget) -> dict[str, float]:
+    """Bandwidth of a plane in Hz, of the windows and of the channels imaged; frequencies seen twice count once."""
+    if target.specmode == "cube" and target.width_hz:
+        return {"bandwidth_hz": abs(target.width_hz), "effective_bandwidth_hz": abs(target.width_hz)}
+    windows: list[tuple[float, float]] = []
+    imaged: list[tuple[float, float]] = []
+    for part in target.selections:
+        with ctx.casa.table(f"{part.path}/SPECTRAL_WINDOW") as table:
+            for piece in part.spw.split(","):
+                spw, _, channels = piece.partition(":")
+                centre, width = (np.asarray(table.getcell(c, int(spw))) for c in ("CHAN_FREQ", "CHAN_WIDTH"))
+                edges = np.stack([centre - np.abs(width) / 2, centre + np.abs(width) / 2], axis=1)
+                windows.append((float(edges.min()), float(edges.max())))
+                imaged += [(float(a), float(b)) for a, b in edges[_channel_mask(channels, len(centre))]]
+    return {"bandwidth_hz": covered(windows), "effective_bandwidth_hz": covered(imaged)}
+
+
+def covered(ranges: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of ranges."""
+    total, end = 0.0, -np.inf
+    for low, high in sorted(ranges):
+        total += max(high - max(low, end), 0.0)
+        end = max(end, high)
+    return float(total)
 
 
 def _channel_mask(text: str, count: int) -> np.ndarray:

@@ -203,7 +203,13 @@ def _settings(job: _Job) -> Settings:
 def _records(image: MadeImage, stage: str) -> list[ImageRecord]:
     t, n = image.target, image.numbers
     beam = Beam(major_arcsec=n.beam[0], minor_arcsec=n.beam[1], pa_deg=n.beam[2]) if n.beam else None
-    statistics = {"peak": n.peak, "rms": n.rms, "minimum": n.minimum, "residual_peak": image.attempts[-1].residual_peak}
+    statistics = {
+        "peak": n.peak, "rms": n.rms, "minimum": n.minimum, "residual_peak": image.attempts[-1].residual_peak,
+        "cell_arcsec": t.cell_arcsec, "bandwidth_hz": n.bandwidth_hz,
+        "effective_bandwidth_hz": n.effective_bandwidth_hz, "theoretical_rms": n.expected_rms,
+    }  # fmt: skip
+    # Zero: nobody could tell.
+    statistics = {k: v for k, v in statistics.items() if v or not k.startswith(("theoretical", "bandw", "effective"))}
     found = [*image.files.items(), *image.moments.items()]
     return [
         ImageRecord(
