@@ -20,13 +20,13 @@ def imported(result: ImportdataResult) -> list[QAScore]:
     count = max(len(result.imported), 1)
     missing: list[str] = []
     for item in result.imported:
-        missing += [f"{intent} in {item.ms.name}" for intent in ("PHASE", "AMPLITUDE") if intent not in item.ms.intents]
+        missing += [f"{intent} in {item.ms.name}" for intent in result.needs if intent not in item.ms.intents]
     scores.append(
         QAScore(
             metric="import.missing_intents", value=len(missing), score=max(0.0, 1 - len(missing) / count),
             short="Needed intents present" if not missing else f"Missing: {', '.join(missing)}",
-            long="Every measurement set has a phase and a flux calibrator." if not missing
-            else f"There is no {' and no '.join(missing)}: the flux scale or the phases cannot be calibrated.",
+            long=f"Every measurement set has the intents that are needed: {', '.join(result.needs)}." if not missing
+            else f"There is no {' and no '.join(missing)}; what follows needs {' and '.join(result.needs)}.",
         )
     )  # fmt: skip
     for source in result.intents:

@@ -37,6 +37,9 @@ class ImportdataInputs(ImportInputs):
     specline_spws: str = param(
         "auto", doc="Windows with spectral lines: auto (by band, width and channels), none, all, or ids such as 2,4~6."
     )
+    needs: tuple[str, ...] = param(
+        ("PHASE", "AMPLITUDE"), doc="Intents without which what follows makes no sense; each missing one costs score."
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +76,7 @@ class ImportdataResult(Result):
     has_history: dict[str, bool] = attrs.field(factory=dict)
     fluxes: tuple[CatalogueFlux, ...] = ()
     unsupported: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    needs: tuple[str, ...] = ("PHASE", "AMPLITUDE")
 
 
 class Importdata(Stage[ImportdataInputs, ImportdataResult]):
@@ -121,6 +125,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
         return ImportdataResult(
             fluxes=tuple(fluxes), unsupported={k: v for k, v in unsupported.items() if v},
             imported=tuple(imported), intents=tuple(sources), spws=tuple(kinds), missing_scans=missing,
+            needs=inputs.needs,
             has_history={
                 i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
                 for i in imported
