@@ -54,6 +54,11 @@ class ReductionGroup:
     members: tuple[Member, ...]
 
     @property
+    def key(self) -> str:
+        """Names of window and field: unlike ``id`` the same whatever else a stage selects."""
+        return f"{self.spw_name}/{self.field_name}"
+
+    @property
     def ms_names(self) -> tuple[str, ...]:
         """The measurement sets with members, in order of the run."""
         return tuple(dict.fromkeys(m.ms for m in self.members))

@@ -265,7 +265,7 @@ def _hertz(text: str) -> float:
 
 
 def _lines(ctx: StageContext, group: ReductionGroup) -> SpectralRanges:
-    found = ctx.value("hsd.line_ranges", {}).get(str(group.id), [])
+    found = ctx.value("hsd.line_ranges", {}).get(group.key, [])
     spans = [
         (int(np.floor(r["centre"] - r["width"] / 2)), int(np.ceil(r["centre"] + r["width"] / 2)))
         for r in found

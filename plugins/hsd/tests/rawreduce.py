@@ -85,10 +85,11 @@ class Reduce(Stage[ReduceInputs, ReduceResult]):
             if jansky:
                 factors[ms.name] = [[s, a.name, "I", inputs.factor] for a in ms.antennas for s in science]
             effects += self._tsys(ctx, ms, plan, tsys)
+            target = ms.field(next(f.id for f in ms.fields if "TARGET" in f.intents)).name
             for k, s in enumerate(science):
                 if str(k + 1) in inputs.lines:
                     middle = ms.spw(s).n_channels / 2
-                    ranges[str(k)] = [{"centre": middle, "width": 2 * inputs.half, "valid": True}]
+                    ranges[f"{ms.spw(s).name}/{target}"] = [{"centre": middle, "width": 2 * inputs.half, "valid": True}]
         units = dict.fromkeys(tables, "Jy" if inputs.factor > 0 else "K")
         effects += [
             SetValue("hsd.caltables", tables), SetValue("hsd.k2jy", factors), SetValue("hsd.unit", units),

@@ -124,7 +124,7 @@ def _windows(ctx: StageContext, spectra: Sequence[Baselined]) -> list[Window]:
     for group in reduction_groups(ctx):
         spans = {
             (int(r["centre"] - r["width"] / 2), int(r["centre"] + r["width"] / 2) + 1)
-            for r in known.get(str(group.id), ()) if r["valid"]
+            for r in known.get(group.key, ()) if r["valid"]
         }  # fmt: skip
         for member in group.members:
             if member.origin in sources:

@@ -41,7 +41,7 @@ class Site:
 
     `profile` is the number the atmosphere tool gives its climates: 1 tropical, 2 and 3 mid-latitude summer and
     winter,
-    4 and 5 subarctic summer and winter.
+    4 and 5 subarctic summer and winter. `top_km` is where the air ends; `grid_hz` the grid of its spectra.
     """
 
     name: str
@@ -52,6 +52,8 @@ class Site:
     profile: int = 1
     lapse_k_per_km: float = -5.6
     water_scale_height_km: float = 2.0
+    top_km: float = 48.0
+    grid_hz: float = GRID_HZ
 
 
 CHAJNANTOR = Site("Chajnantor", altitude_m=5059.0, temperature_k=270.0, pressure_hpa=555.0, humidity_percent=20.0)
@@ -99,7 +101,7 @@ class AtmosphereTool:
             dTem_dh=quantity(site.lapse_k_per_km, "K/km"),
             dP=quantity(5.0, "mbar"),
             dPm=1.1,
-            maxAltitude=quantity(48.0, "km"),
+            maxAltitude=quantity(site.top_km, "km"),
         )
         self._at.initSpectralWindow(1, quantity(centre_hz, "Hz"), quantity(width_hz, "Hz"), quantity(step_hz, "Hz"))
         self.freq_hz = np.asarray(self._qa.convert(self._at.getSpectralWindow(0), "Hz")["value"], float)
@@ -139,7 +141,7 @@ class AtmosphereTool:
 @lru_cache(maxsize=256)
 def sky_block(site: Site, pwv_mm: float, block: int) -> SkyBlock:
     """The zenith sky of one block of `BLOCK_HZ` (block number = floor(frequency / BLOCK_HZ)), both edges included."""
-    step, count = GRID_HZ, round(BLOCK_HZ / GRID_HZ) + 1
+    step, count = site.grid_hz, round(BLOCK_HZ / site.grid_hz) + 1
     centre = block * BLOCK_HZ + (count // 2) * step
     tool = AtmosphereTool(site, centre, count * step, step)
     tool.set_water(pwv_mm)

@@ -361,7 +361,7 @@ def _effects(
         ]
         effects.append(AddMeasurementSet(record))
     masks = {name: dict(values) for name, values in ctx.value(DEVIATION_MASKS, {}).items()}
-    ranges = {str(g.id): [attrs.asdict(line) for line in outcomes[g.id].lines] for g in work.groups}
+    ranges = {g.key: [attrs.asdict(line) for line in outcomes[g.id].lines] for g in work.groups}
     for job in jobs:
         for member, mask in zip(job.members, outcomes[job.group].deviation, strict=True):
             masks.setdefault(member.origin, {})[member.key] = [[int(a), int(b)] for a, b in mask.spans]

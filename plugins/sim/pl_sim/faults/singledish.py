@@ -185,3 +185,156 @@ class LineInOff(Fault):
             velocity = dish.velocity_kms(run, entry, spw, cloud.rest_hz)
             offset = (velocity - cloud.velocity) * FWHM_PER_SIGMA / cloud.width
             kelvin += (self.share * cloud.peak_k * np.exp(-0.5 * offset**2))[:, None]
+
+
+def _with_clouds(observation: Observation, **changes: Any) -> Observation:
+    """The observation with changed attributes of all its clouds."""
+    from pl_sim.singledish import SingleDish
+
+    def changed(extension: Any) -> Any:
+        if not isinstance(extension, SingleDish):
+            return extension
+        return attrs.evolve(extension, clouds=tuple(attrs.evolve(c, **changes) for c in extension.clouds))
+
+    return attrs.evolve(observation, extensions=tuple(changed(e) for e in observation.extensions))
+
+
+@register
+@frozen
+class WideLine(Fault):
+    """The lines fill much of their windows: little is left for a baseline."""
+
+    name: ClassVar[str] = "wide-line"
+    share: float = 0.18
+    """Width (FWHM) over that of the narrowest science window; the line is seen over 2 to 2.5 times as much."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        _need_single_dish(self, observation)
+        return _with_clouds(observation, width=self.share * _narrowest_kms(observation))
+
+
+@register
+@frozen
+class LineAtEdge(Fault):
+    """The lines are at the edge of their windows: they were tuned to another velocity than the source has."""
+
+    name: ClassVar[str] = "line-at-edge"
+    place: float = 0.97
+    """Where in the band: 0 is the middle, 1 the edge at high velocities, -1 that at low ones."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        from pl_sim.singledish import single_dish
+
+        _need_single_dish(self, observation)
+        middle = single_dish(observation).clouds[0].velocity
+        return _with_clouds(observation, velocity=middle + self.place * _narrowest_kms(observation) / 2)
+
+
+def _narrowest_kms(observation: Observation) -> float:
+    """Width of the science window that covers the fewest km/s of those with lines."""
+    from pl_sim.singledish import SPEED_OF_LIGHT, single_dish
+
+    clouds = single_dish(observation).clouds
+    widths = [
+        SPEED_OF_LIGHT / 1e3 * w.channels * abs(w.channel_hz) / w.centre_hz
+        for w in observation.spws
+        if w.role == "science" and any(abs(w.centre_hz - c.rest_hz) < w.channels * abs(w.channel_hz) for c in clouds)
+    ]
+    return min(widths)
+
+
+@register
+@frozen
+class OutlierSpectra(Fault):
+    """Single spectra of the map are far noisier than the others, as when a receiver's bias jumps for an instant."""
+
+    name: ClassVar[str] = "outlier-spectra"
+    share: float = 0.02
+    """Of the spectra on the source of each antenna."""
+    kelvin: float = 3.0
+    """Noise added to every channel (T_A*), independent in each."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        _need_single_dish(self, observation)
+        return observation
+
+    def _hit(self, observation: Observation, entry: Entry) -> NDArray[np.bool_]:
+        """Which spectra of a subscan are outliers, [time, antenna]."""
+        rng = stream(observation.model_seed, "outlier spectra", entry.first)
+        return rng.random((len(entry.times), len(observation.array.names))) < self.share
+
+    def change_temperature(self, run: Run, entry: Entry, spw: int, kelvin: NDArray[np.float64]) -> None:
+        """T_A* [time, antenna, channel, polarization], changed in place."""
+        if entry.subscan.kind != "on":
+            return
+        hit = self._hit(run.observation, entry)
+        rng = stream(run.observation.model_seed, "outlier noise", entry.first, spw)
+        kelvin[hit] += self.kelvin * rng.standard_normal((int(hit.sum()), *kelvin.shape[2:]))
+
+    def regions(self, observation: Observation) -> tuple[Region, ...]:
+        names, found = observation.array.names, []
+        for entry in timeline(observation):
+            if entry.subscan.kind != "on":
+                continue
+            for time, antenna in np.argwhere(self._hit(observation, entry)):
+                moment = float(entry.times[time])
+                found.append(Region(self.name, antennas=(names[antenna],), times=(moment, moment)))
+        return tuple(found)
+
+
+@register
+@frozen
+class TelluricLine(Fault):
+    """The line is observed on top of one of ozone, with the OFF at another elevation: the sky line does not cancel.
+
+    The first baseband is tuned to the sky line, which CASA's atmosphere tool gives on a grid of 2 MHz; the line of the
+    source moves with the tuning.
+    """
+
+    name: ClassVar[str] = "telluric-line"
+    climate: int = 2
+    """Of the atmosphere tool: 1 tropical, 2 and 3 mid-latitude summer and winter, 4 and 5 subarctic."""
+    ghz: float = 239.093
+    """Of the ozone line."""
+    off_deg: float = 3.0
+    """North of the map."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        from pl_sim.alma import AlmaInstrument
+
+        _need_single_dish(self, observation)
+        instrument = observation.instrument
+        if not isinstance(instrument, AlmaInstrument) or self.climate not in range(1, 6):
+            raise UnknownFault(f"{self.name} needs an ALMA observation and a climate from 1 to 5.")
+        first = min(w.bbc_no for w in observation.spws if w.role == "science")
+        centre = [w.centre_hz for w in observation.spws if w.bbc_no == first and w.role == "science"][-1]
+        shift = self.ghz * 1e9 - centre
+        spws = tuple(
+            attrs.evolve(w, start_hz=w.start_hz + shift) if w.bbc_no == first and not w.frequencies_hz_override else w
+            for w in observation.spws
+        )
+        site = attrs.evolve(instrument.site, profile=self.climate, top_km=120.0, grid_hz=2e6)
+        changed = attrs.evolve(observation, spws=spws, instrument=attrs.evolve(instrument, site=site))
+        return self._moved(changed, centre, shift)
+
+    def _moved(self, observation: Observation, centre: float, shift: float) -> Observation:
+        """The same with the line moved along and the OFF put away."""
+        from pl_sim.singledish import SingleDish
+
+        def near(rest_hz: float) -> bool:
+            return abs(rest_hz - centre) < 2e9
+
+        def line(record: Any) -> Any:
+            return attrs.evolve(record, rest_hz=record.rest_hz + shift) if near(record.rest_hz) else record
+
+        extensions = tuple(
+            attrs.evolve(e, clouds=tuple(line(c) for c in e.clouds)) if isinstance(e, SingleDish) else e
+            for e in observation.extensions
+        )
+        target = observation.sources[0]
+        sources = tuple(
+            attrs.evolve(s, lines=tuple(line(x) for x in s.lines)) if s.lines
+            else attrs.evolve(s, ra_deg=target.ra_deg, dec_deg=target.dec_deg + self.off_deg)
+            for s in observation.sources
+        )  # fmt: skip
+        return attrs.evolve(observation, extensions=extensions, sources=sources)
