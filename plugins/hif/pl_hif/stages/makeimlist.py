@@ -27,6 +27,9 @@ from pl_kernel.serialize import from_json, to_json
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
 
+LINE_CHANNELS = 0.5
+"""Channels finer than this part of the coarsest in an image belong to a window set up for a line."""
+
 
 class MakeimlistInputs(Inputs):
     intent: str = param("TARGET", doc="Intents of the fields to image.")
@@ -133,9 +136,12 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
         }
         missing = [s for s in spws if s not in {r.spw for r in records}]
         if specmode != "cube" and intent == "TARGET" and missing:
-            ctx.log.warning(
-                f"{name}: no continuum channels are known for spw {', '.join(map(str, missing))}; all are used."
-            )
+            text = f"no continuum channels are known for spw {', '.join(map(str, missing))}; all are used"
+            reasons["channels"] = text
+            widest = max(w.channel_width_hz for _, w in windows)
+            # In a recipe that looks for no lines this is as it should be, unless a window was set up for one.
+            if records or any(w.channel_width_hz < LINE_CHANNELS * widest for _, w in windows):
+                ctx.log.warning(f"{name}: {text}.")
         grid = None
         rest = None
         if specmode == "cube":

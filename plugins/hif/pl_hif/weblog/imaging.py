@@ -115,7 +115,7 @@ def makeimlist_page(page: Any, ctx: Any, result: MakeimlistResult) -> None:
          "Image"],
         [
             [t.field, t.intent, spw_text(t.spws), t.specmode, t.cell_arcsec,
-             f"{t.imsize[0]} × {t.imsize[1]}",
+             f"{t.imsize[0]}\u00a0×\u00a0{t.imsize[1]}",
              t.nchan if t.nchan > 0 else 1, t.robust, t.deconvolver, t.beam_estimate_arcsec, t.imagename]
             for t in result.targets
         ],
