@@ -7,8 +7,9 @@
     python benchmarks/truth_hsd.py --sky                       # which model of the air hsd_atmcor takes
 
 `pl run` reduces each set as a user does. Maps: `tiny` (2 antennas), `small` (3, two basket-woven maps), `four`
-(4 antennas), `pointed` (positions one after the other), `blocks` (two execution blocks), `nobeyama`. The seed changes
-noise, receivers and baselines. With --check the exit code is 1 when anything is beyond its limit.
+(4 antennas), `pointed` (positions one after the other), `blocks` (two execution blocks), `nobeyama`, `otf` and
+`otfraster` (sky from the edges of the map by these modes of sdcal). The seed changes noise, receivers and baselines.
+With --check the exit code is 1 when anything is beyond its limit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-MAPS = ("tiny", "small", "four", "pointed", "blocks", "nobeyama")
+MAPS = ("tiny", "small", "four", "pointed", "blocks", "nobeyama", "otf", "otfraster")
 LIMITS = {
     "flux": (5.0, "%"), "velocity": (0.2, "channels"), "position": (0.1, "beams"), "baseline rms": (1.1, "x thermal"),
     "image rms": (15.0, "%"),
@@ -124,9 +125,10 @@ def run_case(name: str, seed: int, faults: list[str], folder: Path) -> list[Any]
         ]  # fmt: skip
         (folder / "jyperk.csv").write_text("MS,Antenna,Spwid,Polarization,Factor\n" + "\n".join(lines) + "\n")
     shortened = without_export(recipe, folder, "hsd_atmcor" if sky else "")
+    options = ["--set", f"hsd_skycal.calmode={name}"] if name.startswith("otf") else []
     with (folder / "run.log").open("w") as log:
         code = subprocess.run(
-            [sys.executable, "-m", "pl_kernel", "run", shortened, *data, "-o", str(folder / "run")],
+            [sys.executable, "-m", "pl_kernel", "run", shortened, *data, "-o", str(folder / "run"), *options],
             stdout=log, stderr=subprocess.STDOUT, check=False, env=environment, cwd=folder,
         ).returncode  # fmt: skip
     if code:

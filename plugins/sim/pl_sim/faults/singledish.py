@@ -285,10 +285,10 @@ class OutlierSpectra(Fault):
 @register
 @frozen
 class TelluricLine(Fault):
-    """The line is observed on top of one of ozone, with the OFF at another elevation: the sky line does not cancel.
+    """The line is observed beside one of ozone, with the OFF at another elevation: the sky line does not cancel.
 
-    The first baseband is tuned to the sky line, which CASA's atmosphere tool gives on a grid of 2 MHz; the line of the
-    source moves with the tuning.
+    The first baseband is tuned near the sky line, which CASA's atmosphere tool gives on a grid of 2 MHz; the line of
+    the source moves with the tuning.
     """
 
     name: ClassVar[str] = "telluric-line"
@@ -296,6 +296,8 @@ class TelluricLine(Fault):
     """Of the atmosphere tool: 1 tropical, 2 and 3 mid-latitude summer and winter, 4 and 5 subarctic."""
     ghz: float = 239.093
     """Of the ozone line."""
+    mhz: float = 80.0
+    """From the middle of the window to the ozone line; 0 puts it under the line of the source."""
     off_deg: float = 3.0
     """North of the map."""
 
@@ -308,7 +310,7 @@ class TelluricLine(Fault):
             raise UnknownFault(f"{self.name} needs an ALMA observation and a climate from 1 to 5.")
         first = min(w.bbc_no for w in observation.spws if w.role == "science")
         centre = [w.centre_hz for w in observation.spws if w.bbc_no == first and w.role == "science"][-1]
-        shift = self.ghz * 1e9 - centre
+        shift = self.ghz * 1e9 - self.mhz * 1e6 - centre
         spws = tuple(
             attrs.evolve(w, start_hz=w.start_hz + shift) if w.bbc_no == first and not w.frequencies_hz_override else w
             for w in observation.spws
