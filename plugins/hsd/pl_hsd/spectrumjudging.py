@@ -58,7 +58,8 @@ class JudgedMember:
     """Spectra of one member, arrays [row]: row numbers in the judged set and in the one before subtraction.
 
     ``after`` says whether the judged set is baselined; without it ``rows_before`` are its own.  jy_per_k : by
-    polarization.  spw, field, antenna are for the reader; ``selection`` is CASA's, in the judged set.
+    polarization.  pols : indices of the polarizations that are judged.  spw, field, antenna are for the reader;
+    ``selection`` is CASA's, in the judged set.
     """
 
     spw: int
@@ -80,6 +81,7 @@ class JudgedMember:
     jy_per_k: tuple[float, ...]
     factors: dict[str, float]
     correlations: tuple[str, ...]
+    pols: tuple[int, ...]
     file: str
 
 
@@ -154,16 +156,18 @@ def _judge_member(table: Any, before: Any, member: JudgedMember, job: JudgeJob) 
         if rule in _AFTER and not job.after:
             continue
         rejected[rule], limits[rule] = _rejected(rule, threshold, statistics, member, job.rules.rounds)
+        rejected[rule][:, [p for p in range(n_pol) if p not in member.pols]] = False
         good &= ~rejected[rule]
     dead = flagged >= 1.0
-    for pol, name in enumerate(member.correlations):
+    for pol in member.pols:
         alive = ~dead[:, pol]
         new = alive & ~good[:, pol]
         size = max(member.rows.size, 1)
         additional = float(((1 - flagged[:, pol]) * new).sum() / size)
         pols.append(
             PolJudgement(
-                ms=job.ms, spw=member.spw, field=member.field, antenna=member.antenna, pol=name,
+                ms=job.ms, spw=member.spw, field=member.field, antenna=member.antenna,
+                pol=member.correlations[pol],
                 spectra=int(alive.sum()), flagged=int(new.sum()),
                 by_rule={rule: int((bad[:, pol] & alive).sum()) for rule, bad in rejected.items()},
                 limits={rule: values[pol] for rule, values in limits.items()},
@@ -275,7 +279,7 @@ def _save(
         ],
         axis=1,
     )
-    np.savez_compressed(
-        path, time_s=member.time_s, dead=dead, tsys=member.tsys_k, expected=noise, **statistics,
-        **{f"bad_{rule}": bad for rule, bad in rejected.items()},
-    )  # fmt: skip
+    shown = {"dead": dead, "tsys": member.tsys_k, "expected": noise, **statistics}
+    shown |= {f"bad_{rule}": bad for rule, bad in rejected.items()}
+    chosen = list(member.pols)
+    np.savez_compressed(path, time_s=member.time_s, **{name: array[:, chosen] for name, array in shown.items()})

@@ -102,6 +102,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for stage, given in (
             ("hsd_baseline", {}), ("hsd_blflag", {}),
             ("hsd_baseline", {"linewindow": {6: [90, 165]}, "fitfunc": {6: "poly"}, "fitorder": {6: 2}}),
+            ("hsd_blflag", {"pol": "XX"}),
         ):  # fmt: skip
             assert session.run_stage(stage, **given).status == "ok"
     return Run(folder / "run")
@@ -146,6 +147,14 @@ def test_outliers_are_flagged_and_nothing_else(run: Run) -> None:
         bad[list(NOISY + DRIFTING)] = antenna == 0
         assert flagged[bad].mean() >= 0.95 if bad.any() else True
         assert flagged[~bad].mean() <= 0.03
+
+
+def test_a_chosen_polarization_is_judged_and_the_other_keeps_its_flags(run: Run) -> None:
+    judged = run.result("005-hsd_blflag")["judged"]
+    assert judged and {j["pol"] for j in judged} == {"XX"}
+    commands = (run.root / "stages" / "005-hsd_blflag" / "tp.ms_bl2.blflag.txt").read_text()
+    lines = [line for line in commands.splitlines() if not line.startswith("#")]
+    assert lines and all("correlation='XX'" in line for line in lines)
 
 
 def test_a_second_pass_starts_from_the_calibrated_data_again(run: Run) -> None:

@@ -12,7 +12,7 @@ from pl_hsd.baselineplan import DEVIATION_MASKS, INPUT_TYPES, column_of_spectra,
 from pl_hsd.groups import Member, ReductionGroup, reduction_groups
 from pl_hsd.heuristics.spectralstats import UNKNOWN, read_factors
 from pl_hsd.k2jy import k2jy
-from pl_hsd.ranges import MS, SpectralRanges
+from pl_hsd.ranges import MS, RealSpw, SpectralRanges
 from pl_hsd.rowmap import rows_in
 from pl_hsd.rows import RowTable, origin_name
 from pl_hsd.spectrumjudging import (
@@ -26,6 +26,7 @@ from pl_hsd.spectrumjudging import (
 )
 from pl_hsd.stages.baseline import edges_of
 from pl_kernel import DataError, Inputs, PlError, Result, Stage, param
+from pl_kernel.errors import UnknownName
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import ItemContext, StageContext
@@ -61,6 +62,7 @@ class BlflagInputs(Inputs):
     antenna: str = param("", doc="Antennas to work on; default all.")
     field: str = param("", doc="Fields to work on, as a CASA selection; default all targets.")
     spw: str = param("", doc="Spectral windows to work on, by their number in the run; default all science windows.")
+    pol: tuple[str, ...] = param((), doc="Polarizations to judge, such as XX; default all. Others keep their flags.")
 
 
 class BlflagResult(Result):
@@ -91,7 +93,10 @@ class Blflag(Stage[BlflagInputs, BlflagResult]):
     page_reads = frozenset()
 
     def check(self, ctx: StageContext, inputs: BlflagInputs) -> None:
-        edges_of(inputs.edge)
+        known = {c for ms in ctx.measurement_sets(inputs.vis) for spw in ms.science_spws for c in _names(ms, spw.id)}
+        for name in inputs.pol:
+            if name not in known:
+                raise UnknownName("polarization", name, sorted(known))
 
     def run(self, ctx: StageContext, inputs: BlflagInputs) -> BlflagResult:
         jobs, places = _jobs(ctx, inputs)
@@ -174,7 +179,7 @@ def _job(
         )
         index = index[rows[index] >= 0]
         if index.size:
-            found.append(_member(ctx, group, member, table, index, rows, rows_before, ms, len(found)))
+            found.append(_member(ctx, inputs, group, member, table, index, rows, rows_before, ms, len(found)))
             places.append((origin, index))
     return (
         JudgeJob(
@@ -186,12 +191,16 @@ def _job(
     )  # fmt: skip
 
 
+def _names(ms: MeasurementSet, spw: RealSpw) -> tuple[str, ...]:
+    return tuple(ms.polarization_of(spw).correlations)
+
+
 def _member(
-    ctx: StageContext, group: ReductionGroup, member: Member, table: RowTable, index: NDArray[np.int64],
-    rows: NDArray[np.int64], rows_before: NDArray[np.int64], ms: MeasurementSet, number: int,
+    ctx: StageContext, inputs: BlflagInputs, group: ReductionGroup, member: Member, table: RowTable,
+    index: NDArray[np.int64], rows: NDArray[np.int64], rows_before: NDArray[np.int64], ms: MeasurementSet, number: int,
 ) -> JudgedMember:  # fmt: skip
     origin = ctx.context.measurement_set(member.origin)
-    correlations = origin.polarization_of(member.origin_spw).correlations
+    correlations = _names(origin, member.origin_spw)
     offsets, spans = table.ragged("line_mask")
     counts = np.diff(offsets)[index]
     own = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -207,6 +216,7 @@ def _member(
         mask_spans=np.asarray(spans, dtype=np.int64)[place] if place.size else np.zeros((0, 2), dtype=np.int64),
         deviation=SpectralRanges.of(masks, MS), bandwidth_hz=_bandwidth(ctx, origin, member),
         jy_per_k=_factors(ctx, member, correlations), factors=_scales(ctx, ms), correlations=correlations,
+        pols=tuple(k for k, name in enumerate(correlations) if not inputs.pol or name in inputs.pol),
         file=str(ctx.stage_dir / "statistics" / f"{ms.stem}.{number}.npz"),
     )  # fmt: skip
 
@@ -261,14 +271,13 @@ def _valid_rows(
     effects: list[Any] = []
     valid: dict[str, NDArray[np.bool_]] = {}
     tables: dict[str, RowTable] = {}
-    for members, where in zip(answers, places, strict=True):
-        for judged, (origin, index) in zip(members, where, strict=True):
+    for job, members, where in zip(jobs, answers, places, strict=True):
+        for member, judged, (origin, index) in zip(job.members, members, where, strict=True):
             if origin not in tables:
                 tables[origin] = RowTable.open(ctx, origin)
                 valid[origin] = np.array(tables[origin]["row_valid"])
-            n_pol = judged.good.shape[1]
-            online = np.asarray(tables[origin]["online_valid"])[index, :n_pol]
-            valid[origin][index[:, None], np.arange(n_pol)] = online & judged.good
+            chosen = np.ix_(index, member.pols)
+            valid[origin][chosen] = np.asarray(tables[origin]["online_valid"])[chosen] & judged.good[:, member.pols]
     for origin, table in tables.items():
         effects += table.with_columns(ctx, {"row_valid": valid[origin]})
     return tuple(effects)

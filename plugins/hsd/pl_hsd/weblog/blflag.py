@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,11 @@ def blflag_page(page: Any, ctx: Any, result: BlflagResult) -> None:
     if not result.baselined:
         page.note("No baselines have been subtracted: only the rules for spectra before are used.", "warning")
     rules = [rule for rule in REASONS if any(rule in j.by_rule for j in result.judged)]
-    sets = list(dict.fromkeys(j.ms for j in result.judged))
-    page.table(
-        ["Data", *(REASONS[r].capitalize() for r in rules), "Before", "Additional", "Total"],
-        [
-            [ms, *(_percent([j for j in result.judged if j.ms == ms], r) for r in rules),
-             *(_share([j for j in result.judged if j.ms == ms], k) for k in ("before", "additional", "total"))]
-            for ms in sets
-        ],
-        units=dict.fromkeys([*(REASONS[r].capitalize() for r in rules), "Before", "Additional", "Total"], "%"),
-        formats=dict.fromkeys([*(REASONS[r].capitalize() for r in rules), "Before", "Additional", "Total"], ".2f"),
-        caption="Share of the spectra that each rule rejects (several may reject one), and of all samples before and "
-        "after this stage.",
+    _summary(
+        page, result, rules, ("Data",), "Share of the spectra that each rule rejects (several may reject one), and of "
+        "all samples before and after this stage.",
     )  # fmt: skip
+    _summary(page, result, rules, ("Field", "Spw"), "The same by field and window, all data and antennas together.")
     page.table(
         ["Data", "Field", "Spw", "Antenna", "Pol", "Spectra", "Flagged", "Reasons", "Before", "Additional", "Total"],
         [
@@ -76,6 +69,27 @@ def blflag_page(page: Any, ctx: Any, result: BlflagResult) -> None:
     for rule in rules:
         page.section(REASONS[rule].capitalize(), anchor=rule, level="detail")
         page.plots(draw_statistic, _plots(ctx, result, rule), caption=_caption, tags=_tags, name=f"blflag-{rule}")
+
+
+_KEYS: dict[str, Callable[[PolJudgement], str | int]] = {
+    "Data": lambda j: j.ms, "Field": lambda j: j.field, "Spw": lambda j: j.spw,
+}  # fmt: skip
+
+
+def _summary(page: Any, result: BlflagResult, rules: list[str], keys: tuple[str, ...], caption: str) -> None:
+    """Table of the rules' shares, one row for everything that has the same ``keys``."""
+    parts: dict[tuple[str | int, ...], list[PolJudgement]] = {}
+    for judged in result.judged:
+        parts.setdefault(tuple(_KEYS[key](judged) for key in keys), []).append(judged)
+    shares = [*(REASONS[r].capitalize() for r in rules), "Before", "Additional", "Total"]
+    page.table(
+        [*keys, *shares],
+        [
+            [*key, *(_percent(mine, r) for r in rules), *(_share(mine, k) for k in ("before", "additional", "total"))]
+            for key, mine in parts.items()
+        ],
+        units=dict.fromkeys(shares, "%"), formats=dict.fromkeys(shares, ".2f"), caption=caption,
+    )  # fmt: skip
 
 
 def _plots(ctx: Any, result: BlflagResult, rule: str) -> list[StatisticPlot]:
