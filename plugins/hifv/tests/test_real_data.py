@@ -54,3 +54,11 @@ def test_tables_that_were_not_closed_keep_their_rows(tmp_path: Path) -> None:
         (item,) = session.run_stage("hifv_importdata", vis=[str(data)]).result.imported
         assert [(s.band, s.n_channels) for s in item.ms.spws] == [("Ka", 64)]
         assert "has the intent AMPLITUDE" in refusal(session, "hifv_vlasetjy")
+
+
+def test_data_of_another_telescope_are_refused_by_its_name(tmp_path: Path) -> None:
+    source = DATA / "vlba_mojave_m87.uvfits"
+    if not source.is_file():
+        pytest.skip(f"real data {source.name} are not at hand ({DATA})")
+    with Session.create(tmp_path / "run") as session:
+        assert "observed with VLBA" in refusal(session, "hifv_importdata", vis=[str(source)])

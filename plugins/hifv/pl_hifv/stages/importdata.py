@@ -13,7 +13,7 @@ from pl_hifv.calibrators import UVRANGES
 from pl_hifv.fluxfile import CatalogueFlux
 from pl_hifv.heuristics.bands import is_line_window
 from pl_hifv.lines import KEY
-from pl_hifv.telescopes import strength
+from pl_hifv.telescopes import VLA, strength
 from pl_kernel import InputError, PlError, Result, Stage, param
 from pl_kernel.common.importing import Imported, ImportInputs, import_data
 from pl_kernel.effects import AddMeasurementSet, SetValue
@@ -109,6 +109,11 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
         fluxes: list[CatalogueFlux] = []
         options = {"ocorr_mode": inputs.ocorr_mode, "asis": inputs.asis, "bdfflags": inputs.bdfflags}
         for item in import_data(ctx, inputs, {"asdm": options}):
+            if ctx.telescope(item.ms).name != VLA.name:
+                raise InputError(
+                    f"{item.ms.name} was observed with {item.ms.telescope or 'an unnamed telescope'}, and these stages "
+                    "calibrate data of the VLA only; 'pl recipes' lists the recipes for others."
+                )
             ms, source = self._with_intents(ctx, item, inputs.infer_intents)
             imported.append(attrs.evolve(item, ms=ms))
             sources.append(source)

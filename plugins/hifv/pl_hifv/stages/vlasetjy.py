@@ -118,6 +118,7 @@ def standards_of(ctx: StageContext, ms: MeasurementSet, intent: str) -> list[tup
         raise PlError(
             f"{names} in {ms.name} has the intent {intent} but lies at the position of no standard calibrator"
             f" ({', '.join(c.name for c in known)}); the flux scale cannot be set."
+            " Recipe hifv_nofluxcal calibrates without one."
         )
     return found
 
