@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 
 from pl_hif.visibilities import pieces
+from pl_hifv.bursts import Burst, flag_bursts
 from pl_hifv.heuristics import rfi
 from pl_hifv.heuristics.rfi import Mode, Pass, RfiWindow
 from pl_hifv.phases import PhaseJump, find_jumps
@@ -41,7 +42,7 @@ class Flagger:
     """The passes of a mode on one selection of fields that are judged alike."""
 
     def __init__(
-        self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str, growable: str,
+        self, ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, spw: str, growable: Callable[[], str],
         lost: Mapping[int, Sequence[str]] | None = None,
     ) -> None:  # fmt: skip
         self.ctx, self.ms, self.mode, self.part, self.growable = ctx, ms, mode, part, growable
@@ -75,10 +76,24 @@ class Flagger:
                 extensions(
                     "growtime=100.0 growfreq=100.0 growaround=True ntime='scan'"
                     f" flagneartime={neartime} flagnearfreq={nearfreq}",
-                    self.growable or self.selection["spw"], self.lost,
+                    self.growable() or self.selection["spw"], self.lost,
                 )
             )  # fmt: skip
         return steps
+
+    def bursts(self) -> list[Burst]:
+        """Flag integrations in which interference switches on, before sliding windows blur where it is."""
+        return [
+            burst
+            for field in self.part.fields
+            for burst in flag_bursts(
+                self.ctx, self.ms, [field], self.part.only(self.ms, [field]).scans, expand_ids(self._spws()),
+                COLUMNS[self.mode.column],
+            )
+        ]  # fmt: skip
+
+    def _spws(self) -> str:
+        return ",".join(item.partition(":")[0] for item in self.selection["spw"].split(",") if item)
 
     def jumps(self) -> list[PhaseJump]:
         """Flag antennas for the part of a scan in which their phase is off, field by field."""

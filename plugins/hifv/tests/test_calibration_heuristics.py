@@ -97,12 +97,20 @@ def test_half_of_the_antennas_mean_the_reference_is_bad() -> None:
     assert not deformatter.reference_suspect(many, 9)
 
 
-def test_flag_command_takes_the_failed_hand_and_the_cross_hands() -> None:
+def test_flags_take_the_failed_hand_and_the_cross_hands_it_is_part_of() -> None:
     (found,) = deformatter.by_baseband(windows(4), {("C", "A0C0"): (0, 1, 2, 3)})
-    command = deformatter.flag_command(found, ("RR", "RL", "LR", "LL"))
-    assert "antenna='ea01'" in command
-    assert "spw='0,1,2,3'" in command
-    assert "correlation='RR,RL,LR'" in command
+    present = ("RR", "RL", "LR", "LL")
+    before, after = deformatter.flag_commands(found, present, ("ea00", "ea01", "ea02", "ea03"))[::-1]
+    # R of ea01: the second letter with the antenna before it, the first letter with those after it.
+    assert "antenna='ea01&ea00'" in before and "correlation='RR,LR'" in before
+    assert "antenna='ea01&ea02,ea03'" in after and "correlation='RR,RL'" in after
+    assert all("spw='0,1,2,3'" in c for c in (before, after))
+
+
+def test_an_antenna_with_both_hands_bad_is_flagged_whole() -> None:
+    (found,) = deformatter.by_baseband(windows(4), {("C", "A0C0"): (0, 1, 2, 3)})
+    (one,) = deformatter.flag_commands(found, ("RR",), ("ea00", "ea01"))
+    assert "antenna='ea01' " in one and "correlation" not in one
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from pl_hifv.heuristics import rfi
+from pl_hifv.heuristics.bursts import bursts
 from pl_hifv.heuristics.rfi import MODES, RfiWindow, hands, pulled_down, relative_noise, sefd_jy
 
 
@@ -84,3 +86,42 @@ def test_a_flagged_hand_does_not_take_the_good_hand_of_its_antenna_with_it() -> 
         "mode='extend' growtime=100.0 spw='1:1~5;7~30' extendpols=False antenna='ea05'",
         "mode='extend' growtime=100.0 spw='1:1~5;7~30' extendpols=False antenna='ea09'",
     ]
+
+
+# ---- growth and bursts -----------------------------------------------------------------------------------------------
+
+
+def test_flags_do_not_grow_around_what_smoothing_has_blurred_already():
+    before = [1.0] + 10 * [0.0] + [1.0]
+    now = [1.0, 0, 0, 0, 0.9, 0.9, 0.9, 0, 0, 0, 0, 1.0]
+    assert rfi.growable(before, now, smoothed=True) == [1, 2, 8, 9, 10]  # neither 4~6 nor 3 and 7
+    assert rfi.growable(before, now, smoothed=False) == list(range(1, 11))
+
+
+def test_flags_grow_around_one_channel_whose_wings_may_be_too_weak_to_be_found():
+    now = [0.0] * 5 + [0.9] + [0.0] * 6
+    assert rfi.growable([0.0] * 12, now, smoothed=True) == list(range(12))
+
+
+def test_a_burst_is_found_in_its_channel_and_integration_only():
+    amplitude = np.random.default_rng(1).normal(7.0, 0.05, (24, 16))
+    amplitude[12:] *= 2  # another source in the second scan is no burst
+    amplitude[5, 9] += 30
+    amplitude[18:20] += 40
+    expected = np.zeros((24, 16), bool)
+    expected[5, 9], expected[18:20] = True, True
+    assert np.array_equal(bursts(amplitude, np.repeat([1, 2], 12)), expected)
+
+
+def test_noise_slow_changes_and_short_scans_make_no_burst():
+    # Medians of 56 amplitudes of noise: mean 1.18 sigma, scatter 0.09.
+    noise = np.median(np.abs(np.random.default_rng(2).normal(size=(40, 32, 56, 2)) @ [1, 1j]), axis=2)
+    assert not bursts(noise, np.zeros(40)).any()
+    assert not bursts(np.linspace(1, 1.5, 30)[:, None] * np.ones(8), np.zeros(30)).any()
+    assert not bursts(np.array([1.0, 1, 9, 1])[:, None] * np.ones(8), np.zeros(4)).any()
+
+
+def test_missing_data_are_no_burst():
+    amplitude = np.full((10, 8), np.nan)
+    amplitude[:, 4] = 1.0
+    assert not bursts(amplitude, np.zeros(10)).any()

@@ -193,15 +193,28 @@ def reference_suspect(found: Iterable[BadBaseband], antennas: int) -> bool:
     return any(len(names) >= REFERENCE_FRACTION * antennas for names in touched.values())
 
 
-def flag_command(item: BadBaseband, present: Sequence[str]) -> str:
-    """A line of flagdata's list mode; cross-hands are flagged with either parallel hand.
+def flag_commands(item: BadBaseband, present: Sequence[str], antennas: Sequence[str]) -> list[str]:
+    """Lines of flagdata's list mode that flag the products of the hands that failed, and no others.
 
-    present : the correlations of the windows, ``("RR", "RL", "LR", "LL")``.
+    present : the correlations of the windows, ``("RR", "RL", "LR", "LL")``.  antennas : all names in the order of their
+        ids; the first letter of a correlation is the hand of the antenna that comes first in it.
+
+    A cross hand holds one hand of either antenna: the one with the good hand of this antenna stays. The reference
+    pipeline (2026) flags both.
     """
-    wanted = [c for c in present if c in item.correlations or c not in ("RR", "LL", "XX", "YY")]
-    correlation = f" correlation='{','.join(wanted)}'" if wanted and len(wanted) < len(present) else ""
-    data = f"antenna='{item.antenna}' spw='{','.join(str(s) for s in item.spws)}'{correlation}"
-    return f"mode='manual' {data} reason='bad_deformatter_{item.kind}_or_RFI'"
+    start = f"mode='manual' antenna='{item.antenna}"
+    end = f" spw='{','.join(str(s) for s in item.spws)}'"
+    reason = f" reason='bad_deformatter_{item.kind}_or_RFI'"
+    failed = {c[0] for c in item.correlations}
+    if not {c[0] for c in present} - failed:
+        return [f"{start}'{end}{reason}"]
+    index = list(antennas).index(item.antenna)
+    lines = []
+    for side, others in ((0, antennas[index + 1 :]), (1, antennas[:index])):
+        wanted = [c for c in present if c[side] in failed]
+        if others and wanted:
+            lines.append(f"{start}&{','.join(others)}'{end} correlation='{','.join(wanted)}'{reason}")
+    return lines
 
 
 def one_handed(found: Iterable[BadBaseband]) -> dict[tuple[str, int], bool]:

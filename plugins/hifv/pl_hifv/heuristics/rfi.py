@@ -182,6 +182,28 @@ MODES: dict[str, Mode] = {
 """All modes (reference pipeline, 2026); those of the sky survey are here for its plugin to use."""
 
 
+LASTING = 0.5
+"""A channel that lost more than this part of what the others still have is lost to interference that lasts."""
+
+
+def growable(before: Sequence[float], now: Sequence[float], smoothed: bool) -> list[int]:
+    """The channels in which flags may grow, from the flagged part of each before and after interference was found.
+
+    Not those that had no data: edges flagged on purpose are nothing to grow around. In a smoothed window neither runs
+    of three or more channels that interference took, nor the neighbours of such a run: a quarter of each channel is in
+    the next, so the outermost channels of the run are the blur of the interference and not its beginning. One or two
+    channels alone may have wings too weak to be found, and grow.
+    """
+    left = {i for i, f in enumerate(before) if f < 1.0}
+    if smoothed and now:
+        usual = float(np.median(now))
+        lasting = {i for i, n in enumerate(now) if n - usual > LASTING * (1.0 - usual)}
+        for i in lasting:
+            if i + 1 in lasting and i + 2 in lasting:
+                left -= set(range(i - 1, i + 4))
+    return sorted(left)
+
+
 def hands(correlations: Sequence[str], which: str) -> tuple[str, ...]:
     """The cross, parallel or all hands among the correlations of the data, cross hands first."""
     parallel = tuple(c for c in correlations if c in ("RR", "LL", "XX", "YY"))

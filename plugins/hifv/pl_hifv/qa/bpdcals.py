@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pl_hif.solve import Caltable
 from pl_hifv.heuristics.deformatter import BadBaseband
 from pl_hifv.heuristics.delays import LARGE_NS, delay_score
+from pl_hifv.qa.interference import burst_scores, ranges
 from pl_hifv.solves import BandSolutions
 from pl_hifv.stages.finalcals import FinalBand, FinalcalsResult
 from pl_hifv.stages.semifinalbpdcals import SemiFinalBPdcalsResult
@@ -37,6 +38,8 @@ def first_calibration(result: TestBPdcalsResult, context: Context) -> list[QASco
     for band in result.bands:
         scores += _band(band, spws)
         scores += _deformatters(band, len(result.antennas[band.vis]), spws)
+        scores += burst_scores(band.bursts, band.vis)
+        scores += [_avoided(band, spw, spws) for spw in band.avoided]
         scores += [_refants(band), _median_delay(band, spws)]
     return scores or [nothing("first bandpass and delays")]
 
@@ -235,6 +238,17 @@ def _line_windows(band: BandSolutions, spws: SpwNames) -> list[QAScore]:
             applies_to=AppliesTo(vis=band.vis, spw=names),
         )
     ]  # fmt: skip
+
+
+def _avoided(band: TestBand, spw: int, spws: SpwNames) -> QAScore:
+    """Channels in which interference outshines the calibrators all the time: none of their data will be of use."""
+    (name,), channels = spws(band.vis, [spw]), list(band.avoided[spw])
+    return QAScore(
+        metric="calibration.interference", value=len(channels), score=LOST_ANTENNA, short=f"spw {name}: interference",
+        long=f"Channels {ranges(channels)} of spw {name} of {band.vis} are spoiled by interference that lasts; delays"
+        " and gains were solved for without them.",
+        applies_to=AppliesTo(vis=band.vis, spw=name),
+    )  # fmt: skip
 
 
 def _deformatters(band: TestBand, antennas: int, spws: SpwNames) -> list[QAScore]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 
+from pl_hifv.bursts import Burst
 from pl_hifv.stages.checkflag import Checked, CheckflagResult
 from pl_hifv.stages.targetflag import TargetflagResult
 from pl_kernel import QAScore, scorer
@@ -59,6 +61,7 @@ def _scores(one: Checked, what: str) -> list[QAScore]:
         *_outstanding(one, what),
         *_channels(one, what),
         *_jumps(one),
+        *burst_scores(one.bursts, one.vis),
     ]  # fmt: skip
     if one.contdat:
         scores.append(
@@ -128,6 +131,27 @@ def _jumps(one: Checked) -> list[QAScore]:
         )
         for jump in one.jumps
     ]  # fmt: skip
+
+
+def burst_scores(bursts: Iterable[Burst], vis: str) -> list[QAScore]:
+    """Interference that comes and goes, by window: some of the data are lost, and there may be more of it."""
+    windows: dict[int, list[Burst]] = {}
+    for burst in bursts:
+        windows.setdefault(burst.spw, []).append(burst)
+    scores = []
+    for spw, found in windows.items():
+        times = {t for b in found for t in b.times_s}
+        channels = sorted({c for b in found for c in b.channels})
+        total = max(b.integrations for b in found)
+        scores.append(
+            QAScore(
+                metric="flags.bursts", value=len(times) / total, score=linear(len(times) / total, 0.0, 1.0, 0.89, 0.5),
+                short=f"spw {spw}: bursts", applies_to=AppliesTo(vis=vis, spw=str(spw)),
+                long=f"In channels {ranges(channels)} of spw {spw} of {vis} interference comes and goes; it is flagged"
+                f" in {len(times)} of {total} integrations.",
+            )
+        )  # fmt: skip
+    return scores
 
 
 def ranges(channels: list[int]) -> str:

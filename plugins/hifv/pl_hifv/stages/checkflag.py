@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 
+from pl_hifv.bursts import Burst
 from pl_hifv.calibrators import state_of
 from pl_hifv.contsel import continuum
 from pl_hifv.flagger import COLUMNS, Flagger, Step
-from pl_hifv.heuristics.rfi import MODES, Mode
+from pl_hifv.heuristics.rfi import MODES, Mode, growable
 from pl_hifv.occupancy import FlagMap, Spectrum, look, virtual_ids
 from pl_hifv.phases import PhaseJump
 from pl_hifv.selections import Part, calibrators, targets, tested
@@ -48,6 +50,7 @@ class Checked:
     version: str = ""
     contdat: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     jumps: tuple[PhaseJump, ...] = attrs.field(default=(), converter=tuple)
+    bursts: tuple[Burst, ...] = attrs.field(default=(), converter=tuple)
 
     @property
     def newly(self) -> float:
@@ -73,7 +76,9 @@ class Checkflag(Stage[CheckflagInputs, CheckflagResult]):
     hit in one correlation flags all four: cross hands see interference first.
 
     Mode target-vla also looks for what amplitudes cannot show: steps of an antenna's phase within a scan, which no
-    calibrator removes (`pl_hifv.heuristics.phasejump`; the reference does not look).
+    calibrator removes (`pl_hifv.heuristics.phasejump`; the reference does not look). It begins with integrations in
+    which the whole array sees more than before and after (`pl_hifv.heuristics.bursts`), so that rflag's sliding windows
+    find nothing to take their neighbours for. Flags do not grow where smoothing already has grown the interference.
 
     Passes, scales and selections of each mode: `pl_hifv.heuristics.rfi.MODES` (reference pipeline, 2026). Flags are
     saved before, as a version of the name hifv_checkflag_MODE_sN. Counts are taken before and after in every mode;
@@ -156,8 +161,12 @@ def _check(
     steps: list[Step] = []
     found: list[PhaseJump] = []
     lost = {hand.spw: hand.antennas for hand in state_of(ctx, ms.origin or ms).lost_hands}
+    grows = partial(_growable, ctx, ms, part, before)
+    heard: list[Burst] = []
     for count, (fields, spw) in enumerate(jobs, 1):
-        worker = Flagger(ctx, ms, mode, part.only(ms, fields), spw, _growable(ctx, ms, before), lost)
+        worker = Flagger(ctx, ms, mode, part.only(ms, fields), spw, grows, lost)
+        if mode.simple_last:
+            heard += worker.bursts()
         steps += worker.run(grow=_grows(inputs))
         if mode.simple_last:
             found += worker.jumps()
@@ -166,17 +175,21 @@ def _check(
     return Checked(
         vis=ms.name, fields=[ms.field(f).name for f in part.fields], scans=part.scans, steps=steps, before=before,
         after=after, spectra_before=seen, spectra_after=left, version=version,
-        contdat=[ms.field(f).name for f in chosen], jumps=found,
+        contdat=[ms.field(f).name for f in chosen], jumps=found, bursts=heard,
     )  # fmt: skip
 
 
-def _growable(ctx: StageContext, ms: MeasurementSet, before: FlagMap) -> str:
-    """The channels that hold any data, as a selection: edges flagged on purpose are no interference to grow around."""
+def _growable(ctx: StageContext, ms: MeasurementSet, part: Part, before: FlagMap) -> str:
+    """The channels in which flags grow, as a selection (`pl_hifv.heuristics.rfi.growable`)."""
     virtual = virtual_ids(ctx, ms)
+    now, _ = look(ctx, ms, fields=part.fields, scans=part.scans)
+    smoothed = (ctx.value("hifv.smoothed") or {}).get(ms.name, ())
     parts = []
     for window in ms.science_spws:
-        flagged = before.channels.get(str(virtual[int(window.id)]), ())
-        runs = _runs([i for i, f in enumerate(flagged) if f < 1.0])
+        name = str(virtual[int(window.id)])
+        runs = _runs(
+            growable(before.channels.get(name, ()), now.channels.get(name, ()), int(window.id) in smoothed)
+        )  # fmt: skip
         if runs:
             parts.append(f"{window.id}:" + ";".join(f"{a}~{b}" for a, b in runs))
     return ",".join(parts)

@@ -10,6 +10,7 @@ import attrs
 from pl_hif import solve
 from pl_hif.solve import Caltable
 from pl_hifv import calibrators, solves
+from pl_hifv.bursts import Burst, flag_bursts
 from pl_hifv.calibrators import BandSelection, LostHand, MsState
 from pl_hifv.heuristics import deformatter
 from pl_hifv.heuristics.deformatter import BadBaseband, BadWindow
@@ -46,8 +47,8 @@ class TestBand(BandSolutions):
     """The ladder of a band, the trials of the gains' interval, and what looks like bad deformatters.
 
     ``rejected`` reference antennas made half of the array look bad. ``avoided`` channels of each window were left
-    out of delays and gains, because interference spoils them. ``commands`` flag the bad basebands; they were
-    ``applied`` unless the data are too old or flagging is off.
+    out of delays and gains, because interference spoils them; ``bursts`` of it are flagged. ``commands`` flag the bad
+    basebands; they were ``applied`` unless the data are too old or flagging is off.
     """
 
     __test__ = False
@@ -57,6 +58,7 @@ class TestBand(BandSolutions):
     bad: tuple[BadBaseband, ...] = attrs.field(default=(), converter=tuple)
     rejected: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     avoided: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
+    bursts: tuple[Burst, ...] = attrs.field(default=(), converter=tuple)
     passes: int = 1
     commands: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     applied: bool = False
@@ -82,9 +84,12 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
 
     A deformatter is called bad when in four or more windows of a baseband (or all of two or three) the amplitude of an
     antenna's bandpass falls below 0.15 of its maximum, or its phase ranges over more than 50°, within the inner 80 % of
-    the channels. When that is so for half of the antennas, the reference antenna is to blame: it is put aside for the
+    the channels. Before, integrations in which interference switches on in the raw data are flagged, where it does
+    (`pl_hifv.heuristics.bursts`): one of them spoils a channel of the bandpass, and with it of all data.
+
+    When that is so for half of the antennas, the reference antenna is to blame: it is put aside for the
     rest of the run and the band is solved again, up to three times. Bad basebands are flagged in the correlations that
-    fail, with the cross hands; not in data from before MJD 56062.7.
+    fail and the cross hands they are part of; not in data from before MJD 56062.7.
 
     Limits are the reference pipeline's (2026). Different here: phases are unwrapped before their range is taken;
     flags name the correlation that failed; antennas are counted, not flag commands; a repeated pass begins with the
@@ -144,6 +149,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         self, ctx: StageContext, ms: MeasurementSet, band: BandSelection, inputs: TestBPdcalsInputs, refants: list[str]
     ) -> TestBand:
         rejected: list[str] = []
+        heard = flag_bursts(ctx, ms, band.test_fields, band.test_scans, band.spws, "DATA")
         avoid = solves.spoiled_channels(ctx, ms, band)
         if avoid:
             names = ", ".join(f"{s}:{','.join(map(str, channels))}" for s, channels in avoid.items())
@@ -151,7 +157,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         for number in range(1, PASSES + 1):
             found, after = self._solve(ctx, ms, band, refants, avoid)
             windows, bad = find_bad(ctx, ms, found, inputs) if inputs.flagbaddef else ((), ())
-            found = attrs.evolve(found, windows=windows, bad=bad, rejected=rejected, passes=number)
+            found = attrs.evolve(found, windows=windows, bad=bad, bursts=heard, rejected=rejected, passes=number)
             last = number == PASSES or len(refants) < 2
             if last or not deformatter.reference_suspect(bad, len(ms.antennas)):
                 break
@@ -215,9 +221,9 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         if not found.bad:
             return found
         present = ms.polarization_of(ms.spw(found.spws[0]).id).correlations
-        commands = [deformatter.flag_command(b, present) for b in found.bad]
+        commands = [c for b in found.bad for c in deformatter.flag_commands(b, present, _in_order(ms))]
         if _mjd(ms) < deformatter.FLAGGED_FROM_MJD:
-            ctx.log.warning(f"{ms.name} is from before May 2012: {len(commands)} suspicious basebands stay unflagged.")
+            ctx.log.warning(f"{ms.name} is from before May 2012: {len(found.bad)} suspicious basebands stay unflagged.")
             return attrs.evolve(found, commands=commands)
         for item in found.bad:
             ctx.log.warning(f"{ms.name}: {describe(item)}; flagged.")
@@ -290,6 +296,10 @@ def describe(item: BadBaseband) -> str:
     amplitude, phase = f"amplitude falls to {item.value:.2f}", f"phase ranges over {item.value:.0f}°"
     what = amplitude if item.kind == "amplitude" else phase
     return f"{item.antenna}, {where} of {item.band} band ({', '.join(item.correlations)}): the bandpass {what}"
+
+
+def _in_order(ms: MeasurementSet) -> list[str]:
+    return [a.name for a in sorted(ms.antennas, key=lambda a: a.id)]
 
 
 def _mjd(ms: MeasurementSet) -> float:
