@@ -269,10 +269,13 @@ def find_bad(
     """Look for bad deformatters in the bandpass of a band."""
     windows: list[BadWindow] = []
     baseband_of = {spw: name for name, members in found.basebands.items() for spw in members}
+    names = {a.id: a.name for a in ms.antennas}
     for spw in found.spws:
         solutions = solve.read_solutions(ctx, found.bandpass.table.path, spw)
         for row in range(solutions.rows):
-            antenna = ms.antenna(int(solutions.antenna[row])).name
+            antenna = names.get(int(solutions.antenna[row]))
+            if antenna is None:  # tables have rows of antennas that took no data
+                continue
             if deformatter.ignored(inputs.iglist, antenna, found.band, spw):
                 continue
             passbands = [
