@@ -25,7 +25,7 @@ from pl_hsd.heuristics.linemap import (
     row_masks,
     validate,
 )
-from pl_hsd.heuristics.lines import Detections, find_lines
+from pl_hsd.heuristics.lines import Detections, find_lines, finest
 from pl_hsd.heuristics.skygrid import GridSpectra, SkyGrid, grid_weights
 from pl_hsd.ranges import SpectralRanges, edge_ranges
 from pl_kernel.stage_context import ItemContext
@@ -124,6 +124,8 @@ def search_group(ctx: ItemContext, job: SearchJob) -> SearchOutcome:
     edges = _flagged_edges(gridded.good) if job.detect else (0, 0)
     if job.detect:
         detections = confirmed(find_lines(gridded.data, gridded.good, edge=job.edge), gridded.planes_filled)
+        if not job.raster:
+            detections = finest(detections)
         if job.raster:
             found, clustered = _on_sky(detections, gridded.planes_filled, grid, job)
             for line, size in zip(found, clustered, strict=True):

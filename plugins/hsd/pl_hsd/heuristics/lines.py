@@ -29,6 +29,7 @@ _ROUNDS = 10
 _BINNING = 4
 _FEWEST_BINS = 50
 _LEVELLED = 0.9
+_WING_BINS = 12
 
 
 @attrs.frozen(eq=False)
@@ -88,6 +89,22 @@ def without_slope(data: NDArray[np.float32], good: BoolArray) -> NDArray[np.floa
     (_, before), (_, after) = line_scale(np.where(good, data, 0).astype(np.float64), good), line_scale(level, good)
     sloping = (pair.sum(axis=1) > half // 2) & (after < _LEVELLED * before)
     return np.where(sloping[:, None], level, data).astype(np.float32)
+
+
+def finest(lines: Detections) -> Detections:
+    """Of a line that several binnings show, the finest: coarser ones follow the wings by bins of noise.
+
+    A coarser range that overlaps a finer one of the same spectrum is dropped unless it goes on for more than
+    `_WING_BINS` of its own bins beyond it: then it shows a pedestal that only averaging brings out.
+    """
+    keep = np.ones(len(lines), dtype=bool)
+    for i in range(len(lines)):
+        finer = (lines.spectrum == lines.spectrum[i]) & (lines.binning < lines.binning[i])
+        finer &= (lines.first <= lines.last[i]) & (lines.last >= lines.first[i])
+        if finer.any():
+            beyond = max(lines.first[finer].min() - lines.first[i], lines.last[i] - lines.last[finer].max())
+            keep[i] = beyond > _WING_BINS * lines.binning[i]
+    return lines.chosen(keep)
 
 
 def widest_line(n_chan: int) -> int:
