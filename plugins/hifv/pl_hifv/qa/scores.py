@@ -11,6 +11,13 @@ from pl_kernel.qa import AppliesTo
 
 PLANNED = ("autocorr", "edgespw")
 """Flags that the setup asks for; they say nothing about the quality of the data."""
+NOTABLE = 0.01
+"""Agents that flagged at least this part of all data are named."""
+WORDS = {
+    "before": "in the data as they came", "clip": "exact zeros", "online": "antennas not ready by the online flags",
+    "shadow": "shadowed antennas", "intents": "scans for pointing and set-up", "template": "the user's template",
+    "scans": "scans named by the user", "quack": "beginnings of scans", "baseband": "edges of basebands",
+}  # fmt: skip
 
 
 @scorer(ImportdataResult)
@@ -75,12 +82,15 @@ def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
         planned = sum(one.newly(a) for a in PLANNED) * total
         lost = sum(one.newly(c.name) for c in one.counts if c.name not in PLANNED) * total
         f = lost / (total - planned) if total > planned else 1.0
+        shares = {WORDS.get(c.name, c.name): one.newly(c.name) for c in one.counts if c.name not in PLANNED}
+        most = [f"{100 * v:.1f} % {k}" for k, v in sorted(shares.items(), key=lambda i: -i[1]) if v >= NOTABLE]
         scores.append(
             QAScore(
                 metric="flags.deterministic", value=f, score=max(0.0, 1 - f / 0.6),
                 short=f"{100 * f:.1f} % flagged",
                 long=f"{100 * f:.1f} % of the cross-correlations of {one.vis} (without edge "
-                "channels) were flagged before anybody looked at the data.", applies_to=AppliesTo(vis=one.vis),
+                "channels) were flagged before anybody looked at the data"
+                f"{': ' if most else ''}{', '.join(most)}.", applies_to=AppliesTo(vis=one.vis),
             )
         )  # fmt: skip
         clipped = one.newly("clip")
