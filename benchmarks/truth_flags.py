@@ -195,6 +195,8 @@ def names(score: Any, fault: dict[str, Any]) -> bool:
     antenna = fault.get("antenna") or fault.get("shadowed")
     if antenna:
         return antenna in text or antenna in where.antenna
+    if not score.metric.startswith(("checkflag.", "flags.", "calibration.interference")):
+        return False  # it speaks of the same window for another reason
     spws = {str(s) for s in fault.get("spws") or [fault.get("spw")]}
     return bool(spws & {str(s) for s in where.spw}) or any(f"spw {s} " in text for s in spws)
 
