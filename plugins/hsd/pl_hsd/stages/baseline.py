@@ -23,10 +23,10 @@ from pl_hsd.baselining import FitJob, PolFit, fit_measurement_set
 from pl_hsd.groups import ITERATION, iteration
 from pl_hsd.linesearch import LineRange, SearchJob, SearchOutcome, search_group
 from pl_hsd.linewindow import parse_linewindow
-from pl_hsd.ranges import RealSpw, SpectralRanges
+from pl_hsd.ranges import SpectralRanges
 from pl_hsd.rows import origin_name
+from pl_hsd.transmission import sky_lines, write_transmissions
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
-from pl_kernel.common.skylines import affected, model_opacity
 from pl_kernel.effects import AddMeasurementSet, Effect, RemoveMeasurementSet, SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
@@ -137,7 +137,10 @@ class DeviationMask:
 
 
 class BaselineResult(Result):
-    """Lines and fits; measurement sets and baseline tables by the name of what they were made from."""
+    """Lines and fits; measurement sets and baseline tables by the name of what they were made from.
+
+    air : files of the transmission of the atmosphere by window (number in the run).
+    """
 
     iteration: int
     groups: tuple[GroupLines, ...]
@@ -148,6 +151,7 @@ class BaselineResult(Result):
     parameters: dict[str, str]
     units: dict[str, str]
     masks_unchanged: float | None = None
+    air: dict[str, str] = attrs.field(factory=dict)
 
 
 class Baseline(Stage[BaselineInputs, BaselineResult]):
@@ -201,7 +205,7 @@ class Baseline(Stage[BaselineInputs, BaselineResult]):
             tables={p: j.table for p, j in zip(made, fits_todo, strict=True)},
             parameters={p: Path(j.parameters).name for p, j in zip(made, fits_todo, strict=True)},
             units={origin_name(ctx, p): str(ctx.value("hsd.unit", {}).get(origin_name(ctx, p), "K")) for p in made},
-            masks_unchanged=unchanged,
+            masks_unchanged=unchanged, air=write_transmissions(ctx, work.groups),
             effects=(*_effects(ctx, work, inputs, jobs, outcomes, made, fits_todo), *masks),
         )  # fmt: skip
 
@@ -286,7 +290,7 @@ def _deviation(
         for member, ranges in zip(group.members, outcomes[group.id].deviation, strict=True):
             if not ranges:
                 continue
-            sky = _sky_lines(ctx, ctx.context.measurement_set(member.origin), member.origin_spw)
+            sky = sky_lines(ctx, ctx.context.measurement_set(member.origin), member.origin_spw)
             spans = tuple((int(a), int(b)) for a, b in ranges.spans)
             overlaps = tuple(
                 "line" if lines.overlaps(SpectralRanges.of([s])) else
@@ -300,14 +304,6 @@ def _deviation(
                 )
             )  # fmt: skip
     return tuple(found)
-
-
-def _sky_lines(ctx: StageContext, ms: MeasurementSet, spw: RealSpw) -> SpectralRanges:
-    """Channels with lines of the atmosphere; none where the site is unknown."""
-    site = ctx.telescope(ms).site
-    if site is None:
-        return SpectralRanges()
-    return SpectralRanges.from_mask(affected(model_opacity(ctx.casa, site, ms, ms.spw(int(spw)).centres_hz)))
 
 
 def _mask_effects(

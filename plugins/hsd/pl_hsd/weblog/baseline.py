@@ -41,7 +41,10 @@ def baseline_page(page: Any, ctx: Any, result: BaselineResult) -> None:
     _fit_table(page, result)
     members = _members(ctx, result)
     page.section("Baselines before and after", anchor="profiles")
-    page.text("Mean spectra at their places. Green: line masks; red: channels that scatter; curve: what was fitted.")
+    page.text(
+        "Mean spectra at their places. Green: line masks; red: channels that scatter; curve: what was fitted; above, "
+        "where the site is known: transmission of the air at zenith with 1 mm of water."
+    )
     for kind in ("before", "after"):
         items = [attrs.evolve(m, kind=kind) for m in members]
         page.plots(draw.sparse_map, items, caption=draw.caption, tags=draw.tags, name=f"sparse-{kind}", size="large",
@@ -127,6 +130,7 @@ def _members(ctx: Any, result: BaselineResult) -> list[draw.Shown]:
                 file=str(ctx.stage_dir / fit.file), ms=fit.ms, spw=fit.spw, field=fit.field, antenna=fit.antenna,
                 correlations=tuple(f.pol for f in result.fits if f.file == fit.file),
                 frequency_hz=_ends(group), nchan=group.nchan, edge=group.edge, unit=result.units.get(fit.ms, "K"),
+                air=str(ctx.stage_dir / result.air[str(fit.spw)]) if str(fit.spw) in result.air else "",
             ),
         )  # fmt: skip
     return [m for m in found.values() if Path(m.file).is_file()]

@@ -21,7 +21,7 @@ _LINE, _DEVIATION = "#cfe8dc", "#f6d5c4"
 
 @attrs.frozen(kw_only=True)
 class Shown:
-    """One member; ``frequency_hz`` are the centres of the first and last channel."""
+    """One member; ``frequency_hz`` are the centres of the first and last channel, ``air`` the file of transmissions."""
 
     file: str
     ms: str
@@ -33,6 +33,7 @@ class Shown:
     nchan: int
     edge: tuple[int, int]
     unit: str
+    air: str = ""
     kind: str = ""
     index: int = 0
 
@@ -141,6 +142,7 @@ def _profiles(arrays: Mapping[str, NDArray[Any]], item: Shown, most: int) -> Pro
         average=np.nanmean(arrays[f"total_{item.kind}"], axis=0) if np.isfinite(arrays["total_after"]).any() else None,
         overlay=model if item.kind == "before" else None, line_masks=spans,
         deviation=[(int(a), int(b)) for a, b in arrays["deviation"]],
+        atmosphere=np.load(item.air, allow_pickle=False) if item.air else None,
     )  # fmt: skip
 
 
