@@ -305,32 +305,6 @@ class TestFlatness:
         assert integrated_flatness(np.zeros(100), np.zeros(100, dtype=bool)) is None
 
 
-def test_a_slope_across_the_window_is_no_line_at_its_edge() -> None:
-    """Six sigma from end to end, as the air leaves in wide windows: nothing is found; a real line is, where it is."""
-    rng = np.random.default_rng(5)
-    slope = np.linspace(-3, 3, CHANNELS) + 0.7
-    noise = (rng.standard_normal((200, CHANNELS)) + slope).astype(np.float32)
-    good = np.ones(noise.shape, bool)
-    assert len(find_lines(noise, good)) <= 10
-    line = (noise + 20 * gauss(AXIS - 380, 40)).astype(np.float32)
-    found = find_lines(line, good)
-    unbinned = found.chosen(found.binning == 1)
-    assert set(unbinned.spectrum[np.abs(unbinned.centre - 380) < 10]) == set(range(200))
-    assert (np.abs(found.centre - 380) > 60).sum() <= 10
-
-
-def test_lines_at_an_end_or_in_half_of_the_window_are_no_slope() -> None:
-    """Lines of 12 sigma in the upper 18 % and from 50 to 85 % of the window are found where they are."""
-    rng = np.random.default_rng(6)
-    noise = rng.standard_normal((50, CHANNELS))
-    good = np.ones(noise.shape, bool)
-    for low, high in ((0.82, 1.0), (0.5, 0.85)):
-        inside = (low * CHANNELS <= AXIS) & (high * CHANNELS > AXIS)
-        found = find_lines((noise + 12 * inside).astype(np.float32), good)
-        right = (np.abs(found.first - low * CHANNELS) < 8) & (np.abs(found.last - high * CHANNELS) < 8)
-        assert set(found.spectrum[right]) == set(range(50))
-
-
 def test_a_bright_narrow_line_is_as_wide_as_the_finest_binning_shows_it_unless_it_stands_on_a_pedestal() -> None:
     """A maser of 4,096 channels of noise: 100 sigma, FWHM 90; seen above 1 sigma over 230 channels."""
     rng = np.random.default_rng(7)

@@ -28,7 +28,6 @@ _MIN_RUN = 2
 _ROUNDS = 10
 _BINNING = 4
 _FEWEST_BINS = 50
-_LEVELLED = 0.9
 _WING_BINS = 12
 
 
@@ -71,26 +70,6 @@ class Detections:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in attrs.fields(cls)))
 
 
-def without_slope(data: NDArray[np.float32], good: BoolArray) -> NDArray[np.float32]:
-    """Spectra [spectrum, channel] without the slope that continuum and air leave from end to end of a window.
-
-    The search compares channels with one level: an end of a sloping spectrum would be a line at the edge, whose mask
-    then keeps the baseline from following the slope. The slope is the median of the differences of channels half a
-    window apart, which a line of less than a quarter of the window cannot move; it is taken only where what is left
-    scatters less by a tenth. The reference pipeline searches first passes as they are.
-    """
-    half = data.shape[1] // 2
-    if half < _FEWEST_BINS // 2:
-        return data
-    pair = good[:, :half] & good[:, half : 2 * half]
-    step = _median(np.where(pair, data[:, half : 2 * half] - data[:, :half], 0).astype(np.float64), pair)
-    axis = (np.arange(data.shape[1]) - (data.shape[1] - 1) / 2) / half
-    level = np.where(good, data - step[:, None] * axis, 0)
-    (_, before), (_, after) = line_scale(np.where(good, data, 0).astype(np.float64), good), line_scale(level, good)
-    sloping = (pair.sum(axis=1) > half // 2) & (after < _LEVELLED * before)
-    return np.where(sloping[:, None], level, data).astype(np.float32)
-
-
 def finest(lines: Detections) -> Detections:
     """Of a line that several binnings show, the finest: coarser ones follow the wings by bins of noise.
 
@@ -121,8 +100,7 @@ def find_lines(
     """
     n_chan = data.shape[1]
     stop = n_chan - edge[1]
-    inner_good = good[:, edge[0] : stop]
-    inner = without_slope(data[:, edge[0] : stop], inner_good)
+    inner, inner_good = data[:, edge[0] : stop], good[:, edge[0] : stop]
     width = stop - edge[0]
     found = []
     for bins, offset in binnings(width):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -300,6 +301,8 @@ class TelluricLine(Fault):
     """From the middle of the window to the ozone line; 0 puts it under the line of the source."""
     off_deg: float = 3.0
     """North of the map."""
+    later_h: float = 4.0
+    """Observed so much later, at a lower elevation: near zenith the airmass hardly changes."""
 
     def change_observation(self, observation: Observation) -> Observation:
         from pl_sim.alma import AlmaInstrument
@@ -316,7 +319,8 @@ class TelluricLine(Fault):
             for w in observation.spws
         )
         site = attrs.evolve(instrument.site, profile=self.climate, top_km=120.0, grid_hz=2e6)
-        changed = attrs.evolve(observation, spws=spws, instrument=attrs.evolve(instrument, site=site))
+        start = (datetime.fromisoformat(observation.start) + timedelta(hours=self.later_h)).isoformat()
+        changed = attrs.evolve(observation, start=start, spws=spws, instrument=attrs.evolve(instrument, site=site))
         return self._moved(changed, centre, shift)
 
     def _moved(self, observation: Observation, centre: float, shift: float) -> Observation:
