@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 Spans = Sequence[Sequence[float]]
 _POINTS = 240
 """Most channels per spectrum in a picture; wider spectra show smallest and largest value of groups of channels."""
+_LEAST_AIR = 4.0
+"""Smallest range of the axis of transmissions, percent."""
 _BAND = "#cfe8dc"
 _DEVIATION = "#f6d5c4"
 
@@ -190,6 +192,9 @@ def _draw_average(ax: Any, profiles: ProfileMap, title: str, subtitle: str) -> N
         air = ax.twinx()
         air.grid(False)
         air.plot(frequency, 100 * profiles.atmosphere, color=PALETTE[3], linewidth=0.8)
+        low, high = air.get_ylim()
+        half = max(high - low, _LEAST_AIR) / 2  # a flat curve must look flat
+        air.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
         air.set_ylabel("Transmission (%)", color=PALETTE[3], fontsize=8)
         air.tick_params(axis="y", colors=PALETTE[3], labelsize=7.5)
 
