@@ -1,4 +1,4 @@
-"""Phases of antennas against time on a field of unknown structure, in two passes over the data."""
+"""Phases of antennas against time on a field of unknown structure: two passes over the data, one more per step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pl_hif.visibilities import Piece, pieces
-from pl_hifv.heuristics.phasejump import jumps
+from pl_hifv.heuristics.phasejump import Jump, jumps
 from pl_hifv.occupancy import PARALLEL
 from pl_kernel.ms.model import MeasurementSet
 
@@ -49,26 +49,36 @@ def find_jumps(
     if not scan_of:
         return ()
     times = np.array(sorted(scan_of))
-    sums = np.zeros((times.size, size), complex)
-    norms = np.zeros((times.size, size))
-    for piece in pieces(ctx, ms, wanted, [field], spws, scans):
-        value, good = _averages(piece, column, hands[piece.spw])
-        one, two = piece.columns["ANTENNA1"].astype(int), piece.columns["ANTENNA2"].astype(int)
-        mean = total[piece.spw] / np.maximum(count[piece.spw], 1)
-        product = np.where(good, value * np.conj(mean[:, one * size + two]), 0).sum(axis=0)
-        when = np.searchsorted(times, np.round(piece.columns["TIME"], 3))
-        for antenna, term in ((one, product), (two, np.conj(product))):
-            np.add.at(sums, (when, antenna), term)
-            np.add.at(norms, (when, antenna), np.abs(term))
     numbers = np.array([scan_of[t] for t in times])
     names = {a.id: a.name for a in ms.antennas}
     half = 0.5 * max((v for s in ms.scans for w, v in s.interval_s.items() if int(w) in spws), default=1.0)
+    off: list[Jump] = []
+    while len(off) < size:
+        # The step of one antenna is in the sums of all the others, one baseline of each: the largest is believed, and
+        # the others are looked at again without it.
+        sums, norms = np.zeros((times.size, size), complex), np.zeros((times.size, size))
+        for piece in pieces(ctx, ms, wanted, [field], spws, scans):
+            value, good = _averages(piece, column, hands[piece.spw])
+            one, two = piece.columns["ANTENNA1"].astype(int), piece.columns["ANTENNA2"].astype(int)
+            when = np.searchsorted(times, np.round(piece.columns["TIME"], 3))
+            for j in off:
+                good &= ~(((one == j.antenna) | (two == j.antenna)) & (when >= j.first) & (when <= j.last))
+            mean = total[piece.spw] / np.maximum(count[piece.spw], 1)
+            product = np.where(good, value * np.conj(mean[:, one * size + two]), 0).sum(axis=0)
+            for antenna, term in ((one, product), (two, np.conj(product))):
+                np.add.at(sums, (when, antenna), term)
+                np.add.at(norms, (when, antenna), np.abs(term))
+        more = jumps(sums, norms, numbers)
+        if more:
+            off.append(max(more, key=lambda j: abs(j.degrees)))
+        if len(more) < 2:
+            break
     return tuple(
         PhaseJump(
             antenna=names[j.antenna], field=ms.field(field).name, scan=int(numbers[j.first]),
             start_s=float(times[j.first] - half), end_s=float(times[j.last] + half), degrees=j.degrees,
         )
-        for j in jumps(sums, norms, numbers)
+        for j in off
     )  # fmt: skip
 
 
