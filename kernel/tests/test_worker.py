@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -28,6 +29,10 @@ def tell(count):
     return "told"
 
 
+def ask_twice():
+    return serve.ask(1), serve.ask(2)
+
+
 def kill_self():
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -42,6 +47,10 @@ def misspell():
 
 def stumble():
     return 1 / 0
+
+
+def fill_disk():
+    raise OSError(errno.ENOSPC, "No space left on device", "from", None, "snapshots/004/x")
 
 
 def unpicklable():
@@ -105,6 +114,16 @@ def test_any_other_exception_becomes_a_sentence_with_the_traceback_as_detail(wor
     with pytest.raises(StageFailed):
         worker.call(unpicklable)
     assert worker.call(square, 2) == 4
+
+
+def test_a_full_disk_is_said_as_such(worker):
+    with pytest.raises(StageFailed, match=r"^There is no space left to write snapshots/004/x\.$"):
+        worker.call(fill_disk)
+
+
+def test_questions_are_answered_while_the_function_runs(worker):
+    assert worker.call(ask_twice, on_question=lambda question: question + 1) == (2, 3)
+    assert worker.call(ask_twice) == (None, None)
 
 
 def test_a_worker_does_not_outlive_a_killed_parent(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -70,7 +71,10 @@ def _portable(error: BaseException) -> BaseException:
     if isinstance(error, PlError):
         error.detail = error.detail or traceback.format_exc()
         return error
-    return StageFailed(f"{type(error).__name__}: {error}", detail=traceback.format_exc())
+    sentence = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        sentence = f"There is no space left to write {error.filename2 or error.filename or 'into the run folder'}."
+    return StageFailed(sentence, detail=traceback.format_exc())
 
 
 def _die_with(parent: int) -> None:
