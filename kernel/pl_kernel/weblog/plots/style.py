@@ -188,7 +188,10 @@ def titles(fig: Figure, ax: Any, title: str, subtitle: str = "") -> None:
     if title:
         ax.set_title(clip(title, 90))
     if subtitle:
-        ax.set_title(clip(subtitle, 70), loc="right", fontsize=8.5, fontweight="normal", color=MUTED)
+        # What the title leaves of the width; characters of these sizes are about so wide, in inches.
+        room = ax.get_position().width * fig.get_figwidth() - 0.095 * min(len(title), 90) - 0.15
+        shown = clip(subtitle, max(8, int(room / 0.066)))
+        ax.set_title(shown, loc="right", fontsize=8.5, fontweight="normal", color=MUTED)
 
 
 def clip(text: str, limit: int) -> str:

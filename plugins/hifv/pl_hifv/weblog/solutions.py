@@ -291,7 +291,7 @@ def draw_calibrated(ctx: Any, item: CalibratedPicture, path: Path) -> None:
     plots.scatter(
         path, item.frequency_hz / 1e9, item.amplitude, categories=item.antenna, labels=item.antennas,
         xlabel="Frequency", xunit="GHz", ylabel="Calibrated amplitude", title=item.field,
-        subtitle=f"{item.vis}, {item.band} band{_spw(item.spw)}; averaged in time, colour: second antenna",
+        subtitle=f"{item.vis}, {item.band} band{_spw(item.spw)}",
     )  # fmt: skip
 
 
@@ -331,6 +331,7 @@ def add_delays(page: Any, items: Iterable[DelayPicture]) -> None:
 def add_calibrated(page: Any, items: Iterable[CalibratedPicture]) -> None:
     """Add calibrated amplitudes of each field."""
     page.plots(
-        draw_calibrated, list(items), caption=lambda i: f"{i.field}, {i.band} band{_spw(i.spw)}: calibrated amplitude",
+        draw_calibrated, list(items), caption=lambda i: f"{i.field}, {i.band} band{_spw(i.spw)}: calibrated amplitude, "
+        "averaged in time; colours tell the second antenna",
         tags=lambda i: {"vis": i.vis, "band": i.band, "field": i.field, "spw": i.spw}, name="calibrated", size="large",
     )  # fmt: skip
