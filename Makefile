@@ -9,8 +9,6 @@ PACKAGES := kernel plugins/hif plugins/hifa plugins/hifv plugins/hsd plugins/hif
 PYPROJECTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 DEMO ?= pl-demo
 PYTEST_ARGS ?=
-# Files of tests side by side, one to a core, no more than four: a test with CASA takes a gigabyte.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help install demo test fast soak lint types imports bench docs clean browser
 
@@ -46,10 +44,10 @@ demo: install
 	$(BIN)/pl demo -o $(DEMO)
 
 test: install lint browser
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 fast: install
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not casa and not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not casa and not slow and not browser" $(PYTEST_ARGS)
 
 soak: install
 	$(BIN)/python tests/soak.py $(if $(SEED),--seed $(SEED)) $(if $(POINTS),--points $(POINTS))
