@@ -47,7 +47,9 @@ ARC_A_PIXELS = "640"
 # ---- making and reducing a set ---------------------------------------------------------------------------------------
 
 
-def simulate(preset: str, scale: str, seed: int, faint: bool, faults: list[str], folder: Path) -> list[str]:
+def simulate(
+    preset: str, scale: str, seed: int, faint: bool, faults: list[str], leakage: float | None, folder: Path
+) -> list[str]:
     """Write the blocks of a preset with noise and receivers of a seed; for a process of its own."""
     import attrs
 
@@ -64,6 +66,8 @@ def simulate(preset: str, scale: str, seed: int, faint: bool, faults: list[str],
                 ) if s.name.startswith("SIM_") else s for s in sources
             )  # fmt: skip
         observed = attrs.evolve(planned, sources=sources, model_seed=planned.model_seed + 1000 * seed)
+        if leakage is not None:
+            observed = attrs.evolve(observed, instrument=attrs.evolve(observed.instrument, leakage=leakage))
         made.append(str(make(observed, folder / f"block{number}.ms", seed=seed, faults=faults)))
     return made
 
@@ -382,6 +386,7 @@ def main() -> int:
     parser.add_argument("--scale", default="tiny", choices=("tiny", "small", "full"))
     parser.add_argument("--fault", action="append", default=[], help="inject it; may be repeated")
     parser.add_argument("--faint", action="store_true", help="faint targets, whose images thermal noise limits")
+    parser.add_argument("--leakage", type=float, help="rms modulus of the D-terms instead of the preset's")
     parser.add_argument("--keep", type=Path, help="keep data and runs in this folder")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a limit is passed")
     parser.add_argument("--simulate", nargs=2, help=argparse.SUPPRESS)
@@ -403,7 +408,7 @@ def main() -> int:
             for seed in options.seeds:
                 case = {
                     "preset": preset, "scale": options.scale, "seed": seed, "faint": options.faint,
-                    "faults": options.fault,
+                    "faults": options.fault, "leakage": options.leakage,
                 }  # fmt: skip
                 begin = time.monotonic()
                 folder = (options.keep or Path(temporary)) / f"{preset}-{seed}{'-faint' * options.faint}"

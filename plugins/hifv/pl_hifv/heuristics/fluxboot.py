@@ -70,12 +70,15 @@ class SpectralFit:
 
 
 def fit_spectrum(
-    frequency_hz: ArrayLike, flux_jy: ArrayLike, error_jy: ArrayLike, order: int, reference_hz: float | None = None
-) -> SpectralFit:
-    """Weighted least squares of log₁₀ S against log₁₀ ν/ν₀, of at most the order that the points can hold.
+    frequency_hz: ArrayLike, flux_jy: ArrayLike, error_jy: ArrayLike, order: int, reference_hz: float | None = None,
+    shared: ArrayLike | None = None,
+) -> SpectralFit:  # fmt: skip
+    """Least squares of log₁₀ S against log₁₀ ν/ν₀, of at most the order that the points can hold.
 
     Points of zero or unknown error get the median of the others' relative errors. When the points scatter more than
     their errors say, the covariance is scaled by the reduced χ².
+
+    shared : (points, groups) relative errors, besides ``error_jy``, by which the points of a group are off together.
 
     Raises
     ------
@@ -91,13 +94,18 @@ def fit_spectrum(
     relative[known] = error[known] / flux[known]
     reference = reference_hz or float((nu.min() + nu.max()) / 2)
     x, y = np.log10(nu / reference), np.log10(flux)
-    sigma = relative / math.log(10)
+    spread = np.diag(relative**2)
+    if shared is not None:
+        groups = np.asarray(shared, float)[good]
+        spread = spread + groups @ groups.T
+    # With the root of the inverse covariance before them, all points have an error of 1 and no correlations.
+    white = math.log(10) * np.linalg.inv(np.linalg.cholesky(spread))
     order = max(0, min(order, len(np.unique(nu)) - 1))
-    design = np.vander(x, order + 1, increasing=True) / sigma[:, None]
+    design = white @ np.vander(x, order + 1, increasing=True)
     covariance = np.linalg.pinv(design.T @ design)
-    coefficients = np.linalg.lstsq(design, y / sigma, rcond=None)[0]
+    coefficients = np.linalg.lstsq(design, white @ y, rcond=None)[0]
     freedom = flux.size - order - 1
-    chi2 = float(np.sum((design @ coefficients - y / sigma) ** 2)) / freedom if freedom > 0 else 1.0
+    chi2 = float(np.sum((design @ coefficients - white @ y) ** 2)) / freedom if freedom > 0 else 1.0
     return SpectralFit(
         reference_hz=reference, coefficients=[float(c) for c in coefficients],
         covariance=(covariance * max(chi2, 1.0)).tolist(), reduced_chi2=chi2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -13,10 +12,11 @@ from pl_hif import flags, solve
 from pl_hif.flags import FlagCounts
 from pl_hif.heuristics.flux import fit_order
 from pl_hif.heuristics.solint import inner_channels
-from pl_hif.solve import Caltable
+from pl_hif.solve import Caltable, Solutions
 from pl_hifv import calibrators, copies, models, solves
 from pl_hifv.calibrators import BandSelection, BandState, FieldSpectrum, MsState, Selection
 from pl_hifv.heuristics.fluxboot import SUSPICIOUS_INDEX, SpectralFit, fit_spectrum, fractional_residuals
+from pl_hifv.heuristics.fluxratios import flux_ratios
 from pl_hifv.models import UnitModel
 from pl_hifv.outliers import FlaggedGain, flag_commands, outlying_gains
 from pl_hifv.stages.testbpdcals import failed
@@ -40,7 +40,10 @@ class FluxbootInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class FluxPoint:
-    """Flux density of a field in one window, in Jy, with its fit; ``residual`` is (data - fit) / data."""
+    """Flux density of a field in one window, in Jy, with its fit; ``residual`` is (data - fit) / data.
+
+    ``shared_jy`` is the part of the error that moves all windows of the band together.
+    """
 
     vis: str
     field: str
@@ -50,6 +53,7 @@ class FluxPoint:
     flux_jy: float
     error_jy: float
     solutions: int
+    shared_jy: float = 0.0
     fitted_jy: float = math.nan
     residual: float = math.nan
 
@@ -91,11 +95,12 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
     On the copy of the calibrators that hifv_solint made: models of the standards, phases in the short interval,
     amplitudes in the long one. Gains more than 10 % off the mean of their field, antenna and window mark bad data,
     which are flagged in the copy before the amplitudes are solved for good. Their ratio to the flux calibrator
-    gives a flux density per window (CASA's fluxscale); a polynomial of log S against log ν gives the spectrum,
-    referred to the centre of every band. The order follows from the bands and the fractional bandwidth (reference
-    pipeline, 2026).
+    gives a flux density per window; a polynomial of log S against log ν gives the spectrum, referred to the centre of
+    every band. The order follows from the bands and the fractional bandwidth (reference pipeline, 2026).
 
-    The spectra become the models in the copy and in the measurement set. Done differently: errors come from the
+    The spectra become the models in the copy and in the measurement set. Done differently: flux densities are the
+    mean of the antennas without outliers, the same ones in all windows, where CASA's fluxscale takes each window's
+    median and so lets drifts of single antennas tilt the spectrum; errors come from the
     covariance of the fit instead of random trials; outliers are flagged exactly where they occur, while a flagged
     solution that is applied would be interpolated over; a measurement set without flux calibrator, a calibrator
     without flux density and a failed fit are failures that the score shows, where the reference pipeline ends with
@@ -244,7 +249,9 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             low, high = min(w.min_hz for w in windows), max(w.max_hz for w in windows)
             chosen, reason = (order, "given by the user") if order >= 0 else fit_order(bands, low, high)
             frequency = [p.frequency_hz for p in mine]
-            fit = fit_spectrum(frequency, [p.flux_jy for p in mine], [p.error_jy for p in mine], chosen)
+            own = [math.sqrt(max(p.error_jy**2 - p.shared_jy**2, 0.0)) for p in mine]
+            shared = [[p.shared_jy / p.flux_jy if p.band == b else 0.0 for b in bands] for p in mine]
+            fit = fit_spectrum(frequency, [p.flux_jy for p in mine], own, chosen, shared=shared)
             if fit.order < chosen:
                 reason += f"; {len(mine)} windows hold order {fit.order}"
             fitted = fit.at(frequency)
@@ -293,8 +300,8 @@ class _Findings:
 def _fresh(ctx: StageContext, copy: MeasurementSet) -> None:
     """Begin with flags and models as the copy was made: a stage that is repeated must see what it saw the first time.
 
-    fluxscale takes the secondary calibrators for sources of 1 Jy; with the spectra of an earlier run as models it
-    would find 1 Jy for each of them.
+    The amplitudes take the secondary calibrators for sources of 1 Jy; with the spectra of an earlier run as models
+    each would be found to be one.
     """
     ctx.casa.delmod(vis=copy.path, otf=True, scr=True)
     version = "as_split"
@@ -305,27 +312,33 @@ def _fresh(ctx: StageContext, copy: MeasurementSet) -> None:
 def _measured(
     ctx: StageContext, copy: MeasurementSet, band: BandSelection, table: str, references: list[int], field: int
 ) -> list[FluxPoint]:
-    """CASA's flux densities of one field; one call per field, so that one that fails costs no other."""
-    name = copy.field(field).name
-    output = ctx.path(copy.name, "4_fluxscale", band.band, field)
-    ctx.files.rmtree(output)
-    # refspwmap is left to CASA: an empty list kills the process.
-    report: dict[str, Any] = ctx.casa.fluxscale(
-        vis=copy.path, caltable=table, fluxtable=output, reference=[str(r) for r in references], transfer=[str(field)],
-        fitorder=1,
-    ) or {}  # fmt: skip
-    answer = report.get(str(field), {})
-    points = []
-    for spw in band.spws:
-        part = answer.get(str(spw), {})
-        value = float(np.atleast_1d(part.get("fluxd", math.nan))[0])
-        if value > 0:
-            points.append(
-                FluxPoint(
-                    vis=copy.name, field=name, band=band.band, spw=spw, frequency_hz=copy.spw(spw).centre_hz,
-                    flux_jy=value, error_jy=float(part["fluxdErr"][0]), solutions=int(part["numSol"][0]),
-                )
-            )  # fmt: skip
+    """Flux densities of one field, for which the table's amplitudes took 1 Jy, from those of the flux calibrators."""
+    windows = [solve.read_solutions(ctx, table, spw) for spw in band.spws]
+    ratios = [_mean_log_power(w, [field], copy) - _mean_log_power(w, references, copy) for w in windows]
+    found = flux_ratios(np.exp(np.stack([r.ravel() for r in ratios], axis=1)))
+    points = [
+        FluxPoint(
+            vis=copy.name, field=copy.field(field).name, band=band.band, spw=spw, frequency_hz=copy.spw(spw).centre_hz,
+            flux_jy=float(value), error_jy=float(value * math.hypot(error, found.shared)), solutions=int(used),
+            shared_jy=float(value * found.shared),
+        )
+        for spw, value, error, used in zip(band.spws, found.value, found.error, found.used, strict=True)
+        if value > 0
+    ]  # fmt: skip
     if not points:
-        raise PlError(f"{name} has no good amplitude solutions in {band.band} band of {copy.name}")
+        raise PlError(f"{copy.field(field).name} has no good amplitude solutions in {band.band} band of {copy.name}")
     return points
+
+
+def _mean_log_power(window: Solutions, fields: list[int], copy: MeasurementSet) -> np.ndarray:
+    """ln of squared gains, averaged over time; (antenna, receptor), NaN without good solutions."""
+    chosen = np.isin(window.field, fields)
+    gain, flag = (a[:, :, chosen].reshape(a.shape[0], -1) for a in (np.abs(window.gain), window.flag))
+    antenna = np.tile(window.antenna[chosen], window.gain.shape[1])
+    found = np.full((len(copy.antennas), gain.shape[0]), np.nan)
+    for receptor, (amplitude, bad) in enumerate(zip(gain, flag, strict=True)):
+        good = ~bad & (amplitude > 0)
+        count = np.bincount(antenna[good], minlength=len(found))
+        total = np.bincount(antenna[good], 2 * np.log(amplitude[good]), minlength=len(found))
+        found[count > 0, receptor] = (total / np.maximum(count, 1))[count > 0]
+    return found
