@@ -261,14 +261,14 @@ class AlmaSystem(Extension):
             water = run.shared["water"].mean_mm(middle) * 1e-3
             frequency = float(np.mean([spw.centre_hz for spw in obs.spws if spw.role == "science"]))
             asdm.write_calwvr(run.writer, rows, water, instrument.air.path_per_mm(frequency))
-            windows = {m.spw: obs.spws[m.spw].frequencies_hz for m in measurements}
+            windows, air = {m.spw: obs.spws[m.spw].frequencies_hz for m in measurements}, instrument.air
             asdm.write_calatmosphere(
                 run.writer,
                 obs,
                 measurements,
                 instrument.pwv_mm * 1e-3,
-                {s: instrument.air.tau(f) for s, f in windows.items()},
-                {s: instrument.air.mean_temperature_k(f) for s, f in windows.items()},
+                {s: air.channel_mean(air.tau, f) for s, f in windows.items()},
+                {s: air.channel_mean(air.mean_temperature_k, f) for s, f in windows.items()},
                 (instrument.site.temperature_k, instrument.site.pressure_hpa, instrument.site.humidity_percent),
                 self.project.band,
             )

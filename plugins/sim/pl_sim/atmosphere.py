@@ -41,7 +41,8 @@ class Site:
 
     `profile` is the number the atmosphere tool gives its climates: 1 tropical, 2 and 3 mid-latitude summer and
     winter,
-    4 and 5 subarctic summer and winter. `top_km` is where the air ends; `grid_hz` the grid of its spectra.
+    4 and 5 subarctic summer and winter. `top_km` is where the air ends; `grid_hz` the grid of its spectra. The lowest
+    layer of the profile is `layer_hpa` thick, each further one by the factor `layer_ratio` more.
     """
 
     name: str
@@ -54,6 +55,8 @@ class Site:
     water_scale_height_km: float = 2.0
     top_km: float = 48.0
     grid_hz: float = GRID_HZ
+    layer_hpa: float = 5.0
+    layer_ratio: float = 1.1
 
 
 CHAJNANTOR = Site("Chajnantor", altitude_m=5059.0, temperature_k=270.0, pressure_hpa=555.0, humidity_percent=20.0)
@@ -99,8 +102,8 @@ class AtmosphereTool:
             atmType=site.profile,
             h0=quantity(site.water_scale_height_km, "km"),
             dTem_dh=quantity(site.lapse_k_per_km, "K/km"),
-            dP=quantity(5.0, "mbar"),
-            dPm=1.1,
+            dP=quantity(site.layer_hpa, "mbar"),
+            dPm=site.layer_ratio,
             maxAltitude=quantity(site.top_km, "km"),
         )
         self._at.initSpectralWindow(1, quantity(centre_hz, "Hz"), quantity(width_hz, "Hz"), quantity(step_hz, "Hz"))
@@ -200,6 +203,15 @@ class Air:
         attenuation = self.transmission(freq_hz, elevation)
         x = PLANCK_OVER_BOLTZMANN * np.atleast_1d(np.asarray(freq_hz, float))
         return self.mean_temperature_k(freq_hz) * (1.0 - attenuation) + x / np.expm1(x / T_CMB_K) * attenuation
+
+    def channel_mean(self, spectrum: Callable[[FloatArray], FloatArray], freq_hz: ArrayLike) -> FloatArray:
+        """Mean of a spectrum over channels with these centres (Hz): what a spectrometer coarser than the sky's grid
+        sees. `spectrum` takes frequencies [channels] and returns [..., channels]."""
+        freq = np.asarray(freq_hz, float)
+        width = float(np.abs(np.diff(freq)).mean()) if freq.size > 1 else 0.0
+        parts = max(1, round(width / self.site.grid_hz))
+        places = ((np.arange(parts) + 0.5) / parts - 0.5) * width
+        return np.asarray(sum(spectrum(freq + place) for place in places) / parts)
 
     def path_per_mm(self, freq_hz: float) -> float:
         """Excess path (mm) caused by one mm of water: refraction, and the dispersion of the block of this frequency.

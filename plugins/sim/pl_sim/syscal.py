@@ -59,6 +59,12 @@ class TsysModel:
         """T_sys [antennas, polarizations, channels] in K, referred to above the air, at an elevation (rad)."""
         return self._before_air(baseband, freq_hz, elevation) / self.arriving(freq_hz, elevation)
 
+    def measured_tsys_k(self, baseband: int, freq_hz: FloatArray, elevation: float) -> FloatArray:
+        """T_sys [antennas, polarizations, channels] as channels that may be wider than sky lines measure it: the ratio
+        of mean powers, since powers are what a channel averages."""
+        before = self.air.channel_mean(lambda f: self._before_air(baseband, f, elevation), freq_hz)
+        return before / self.air.channel_mean(lambda f: self.arriving(f, elevation), freq_hz)
+
     def arriving(self, freq_hz: FloatArray, elevation: float) -> FloatArray:
         """Share of a temperature above the air that the receiver sees: eta exp(-tau A), [channels]."""
         return self.forward_efficiency * self.air.transmission(freq_hz, elevation)
@@ -110,7 +116,7 @@ def measure(
     found = []
     for number, time, length, elevation in scans:
         for spw, (baseband, freq) in spws.items():
-            truth = model.tsys_k(baseband, freq, elevation)
+            truth = model.measured_tsys_k(baseband, freq, elevation)
             noisy = truth * (1.0 + error * rng.standard_normal(truth.shape))
             item = TsysMeasurement(
                 number, spw, time, length, elevation, noisy, model.receivers.spectrum_k(baseband, freq)

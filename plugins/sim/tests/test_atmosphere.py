@@ -100,6 +100,19 @@ class TestAir:
         air.tau(np.linspace(231.1e9, 231.8e9, 400))
         assert sky_block.cache_info().misses == misses
 
+    def test_channels_wider_than_the_grid_average_the_sky(self) -> None:
+        """16 MHz on a grid of 1 MHz: a line of 2 MHz fills an eighth of its channel; a coarse grid has no more."""
+        import attrs
+
+        freq = 231e9 + 16e6 * np.arange(4)
+
+        def box(nu: np.ndarray) -> np.ndarray:
+            return (np.abs(nu - freq[2]) < 1e6).astype(float)
+
+        fine = Air(attrs.evolve(CHAJNANTOR, grid_hz=1e6), 1.0)
+        np.testing.assert_allclose(fine.channel_mean(box, freq), [0, 0, 1 / 8, 0])
+        np.testing.assert_allclose(Air(CHAJNANTOR, 1.0).channel_mean(box, freq), [0, 0, 1, 0])
+
     def test_interpolation_is_continuous_across_blocks(self) -> None:
         freq = 231e9 + np.linspace(-5e6, 5e6, 101)
         tau = Air(CHAJNANTOR, 1.7).tau(freq)

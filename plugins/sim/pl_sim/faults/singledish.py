@@ -288,7 +288,7 @@ class OutlierSpectra(Fault):
 class TelluricLine(Fault):
     """The line is observed beside one of ozone, with the OFF at another elevation: the sky line does not cancel.
 
-    The first baseband is tuned near the sky line, which CASA's atmosphere tool gives on a grid of 2 MHz; the line of
+    The first baseband is tuned near the sky line, which CASA's atmosphere tool gives on a grid of 0.5 MHz; the line of
     the source moves with the tuning.
     """
 
@@ -318,7 +318,11 @@ class TelluricLine(Fault):
             attrs.evolve(w, start_hz=w.start_hz + shift) if w.bbc_no == first and not w.frequencies_hz_override else w
             for w in observation.spws
         )
-        site = attrs.evolve(instrument.site, profile=self.climate, top_km=120.0, grid_hz=2e6)
+        # Layers as thick as those of CASA's single-dish tasks, and a grid as fine as the channels: the height
+        # of the line depends on both.
+        site = attrs.evolve(
+            instrument.site, profile=self.climate, top_km=120.0, grid_hz=0.5e6, layer_hpa=10.0, layer_ratio=1.2
+        )
         start = (datetime.fromisoformat(observation.start) + timedelta(hours=self.later_h)).isoformat()
         changed = attrs.evolve(observation, start=start, spws=spws, instrument=attrs.evolve(instrument, site=site))
         return self._moved(changed, centre, shift)
