@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pl_hsd.heuristics.atmosphere import AirModel, resampled
+from pl_hsd.heuristics.atmosphere import AirModel, beside_the_sky, coarse_calibration, resampled
 from pl_kernel.errors import DataError
 from pl_kernel.ms.model import MeasurementSet
 
@@ -32,11 +32,21 @@ class Ground:
 
 @attrs.frozen(eq=False)
 class Air:
-    """One model in one window: airmasses [node], brightness [node, channel] in K (Rayleigh-Jeans), zenith opacity."""
+    """One model in one window: airmasses [node], brightness [node, channel] in K (Rayleigh-Jeans), zenith opacity, and
+    what the coarse channels of Tsys make of calibrated data [node, channel]."""
 
     nodes: Array
     brightness_k: Array
     opacity: Array
+    calibration: Array
+
+
+@attrs.frozen(eq=False)
+class Receiver:
+    """Receiver temperature (K) of one antenna, mean of its receptors, on the channels Tsys was measured on (Hz)."""
+
+    frequency_hz: Array
+    kelvin: Array
 
 
 def read_ground(casa: Any, ms: MeasurementSet) -> Ground:
@@ -95,14 +105,66 @@ def measured_opacity(casa: Any, ms: MeasurementSet, spws: ArrayLike) -> dict[int
     return found
 
 
+def read_receiver(casa: Any, ms: MeasurementSet, spw: int, antenna: str) -> Receiver:
+    """What the observatory measured of the receiver in the baseband of a window: the median over times.
+
+    Raises:
+        DataError: nothing was measured with this antenna there.
+    """
+    window, spectra = ms.spw(spw), []
+    with casa.table(Path(ms.path) / CALATMOSPHERE) as table:
+        names = zip(table.getcol("antennaName"), table.getcol("basebandName"), strict=True)
+        for row, name in enumerate(names):
+            if name != (antenna, f"BB_{window.baseband}"):
+                continue
+            frequency = np.asarray(table.getcell("frequencySpectrum", row), dtype=float)
+            kelvin = np.atleast_2d(np.asarray(table.getcell("tRecSpectrum", row), dtype=float))
+            if frequency.size > 1 and kelvin.shape[-1] == frequency.size:
+                order = np.argsort(frequency)
+                spectra.append((frequency[order], kelvin.mean(axis=0)[order]))
+    near = [item for item in spectra if item[0][0] <= window.centre_hz <= item[0][-1]]
+    if not near:
+        raise DataError(f"the receiver of {antenna} was not measured in window {spw}")
+    same = [kelvin for frequency, kelvin in near if np.array_equal(frequency, near[0][0])]
+    return Receiver(near[0][0], np.median(same, axis=0))
+
+
 def model_air(
-    casa: Any, model: AirModel, ground: Ground, frequency_hz: ArrayLike, airmasses: ArrayLike, maxalt_km: float = 120.0
-) -> Air:
-    """Brightness and opacity of one model on the channels of a window, computed once for a few airmasses."""
+    casa: Any, model: AirModel, ground: Ground, frequency_hz: ArrayLike, airmasses: ArrayLike,
+    maxalt_km: float = 120.0, receiver: Receiver | None = None,
+) -> Air:  # fmt: skip
+    """Brightness and opacity of one model on the channels of a window, computed once for a few airmasses.
+
+    With a ``receiver`` also what its coarse Tsys makes of the data; ones without.
+    """
     frequency, nodes = np.asarray(frequency_hz, dtype=float), np.asarray(airmasses, dtype=float)
     low, high = float(frequency.min()), float(frequency.max())
-    count = min(frequency.size, MOST_CHANNELS)
-    step = (high - low) / (count - 1)
+    step = (high - low) / (min(frequency.size, MOST_CHANNELS) - 1)
+    if receiver is not None:  # channels of Tsys reach beyond the window
+        beyond = step * np.ceil(1.5 * float(np.median(np.diff(receiver.frequency_hz))) / step)
+        low, high = low - beyond, high + beyond
+    axis, brightness, opacity = _spectra(casa, model, ground, (low, high, step), nodes, maxalt_km)
+    calibration = np.ones(brightness.shape)
+    if receiver is not None:
+        kelvin = beside_the_sky(np.interp(axis, receiver.frequency_hz, receiver.kelvin), ground.temperature_k)
+        calibration = coarse_calibration(axis, brightness, opacity, nodes, kelvin, receiver.frequency_hz)
+
+    def on_channels(spectrum: Array) -> Array:
+        return np.interp(frequency, axis, spectrum)
+
+    return Air(
+        nodes, np.stack([on_channels(row) for row in brightness]), on_channels(opacity),
+        np.stack([on_channels(row) for row in calibration]),
+    )  # fmt: skip
+
+
+def _spectra(
+    casa: Any, model: AirModel, ground: Ground, span: tuple[float, float, float], nodes: Array, maxalt_km: float
+) -> tuple[Array, Array, Array]:
+    """Frequencies of the tool, ascending, from lowest to highest by a step (all Hz); brightness [node, channel] in K;
+    zenith opacity."""
+    low, high, step = span
+    count = round((high - low) / step) + 1
     tool, quanta = casa.tool("atmosphere"), casa.tool("quanta")
     unit = quanta.quantity
     try:
@@ -121,9 +183,8 @@ def model_air(
         rows = []
         for node in nodes:
             tool.setAirMass(float(node))
-            spectrum = np.asarray(tool.getTrjSkySpec(0)[1]["value"], dtype=float)
-            rows.append(np.interp(frequency, axis[order], spectrum[order]))
+            rows.append(np.asarray(tool.getTrjSkySpec(0)[1]["value"], dtype=float)[order])
         # The tool gives the wet opacity of the water that was set last.
-        return Air(nodes, np.stack(rows), np.interp(frequency, axis[order], (dry + wet)[order]))
+        return axis[order], np.stack(rows), (dry + wet)[order]
     finally:
         tool.done()

@@ -309,7 +309,7 @@ def _off_times(ctx: StageContext, members: Iterable[Member]) -> dict[Member, flo
         off = strategy(ctx, origin).reference_fields
         for m in members:
             here = (spw == int(m.origin_spw)) & (antenna == m.antenna)
-            here &= field == off.get(m.origin_field, m.origin_field)
+            here &= np.isin(field, (m.origin_field, off.get(m.origin_field)))  # itself: the edge of the map is its OFF
             if m.origin == origin and here.any():
                 found[m] = float(interval[here].mean())
     return found

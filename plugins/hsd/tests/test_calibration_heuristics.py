@@ -210,6 +210,23 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert xxyy.judge(xx, bumped, goal=10.0).score == 1.0
 
 
+# ---- Tsys of coarse channels -----------------------------------------------------------------------------------------
+
+
+def test_a_line_narrower_than_a_channel_of_tsys_is_calibrated_too_weak() -> None:
+    """Channels of 1 MHz, of which Tsys averages 5; one of them has lost half (tau = ln 2), the rest nothing. P = 100 K
+    everywhere. Tsys is measured as 100 / ((4 + 0.5) / 5) = 111.1 K where 200 K (the line) or 100 K would be right."""
+    fine = 100e9 + 1e6 * np.arange(25)
+    tau = np.zeros(25)
+    tau[12] = np.log(2)
+    got = atmosphere.coarse_calibration(fine, np.full((1, 25), 45.0), tau, [1.0], np.full(25, 55.0), fine[2::5])
+    assert got[0, 12] == pytest.approx(111.111 / 200, rel=1e-4)
+    assert got[0, 10] == pytest.approx(1 + 0.11111 * 3 / 5, rel=1e-4), "applycal interpolates between channels"
+    assert got[0, [2, 7, 17, 22]] == pytest.approx(1.0)
+    same = atmosphere.coarse_calibration(fine, np.full((1, 25), 45.0), tau, [1.0], np.full(25, 55.0), fine)
+    assert (same == 1).all()
+
+
 # ---- elevations, Tsys of rows ----------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from pl_kernel.qa import AppliesTo
 
 @scorer(AtmcorResult)
 def atmosphere_corrected(result: AtmcorResult) -> list[QAScore]:
-    """1 for every measurement set that was corrected, 0 for every one that could not be (reference pipeline, 2026)."""
+    """1 for every measurement set that was corrected or need not be, 0 for every one that could not be, as in the
+    reference pipeline (2026)."""
     scores = []
     for item in result.corrected:
         how = {"Y": "the best of the models tried", "Fallback": f"the default, because {item.reason}", "N": "as asked"}
@@ -19,6 +20,13 @@ def atmosphere_corrected(result: AtmcorResult) -> list[QAScore]:
                 short="Atmosphere corrected" + (" with the default model" if item.status == "Fallback" else ""),
                 long=f"{item.vis} was corrected with the model {item.model}: {how[item.status]}.",
                 applies_to=AppliesTo(vis=item.vis),
+            )
+        )  # fmt: skip
+    for vis, reason in result.unneeded.items():
+        scores.append(
+            QAScore(
+                metric="atmcor.corrected", value="none", score=1.0, short="No correction needed",
+                long=f"{vis} was not corrected for the atmosphere: {reason}.", applies_to=AppliesTo(vis=vis),
             )
         )  # fmt: skip
     for vis, reason in result.uncorrected.items():

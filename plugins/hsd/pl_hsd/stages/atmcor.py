@@ -74,9 +74,10 @@ class Corrected:
 
 
 class AtmcorResult(Result):
-    """What was corrected, and why others could not be."""
+    """What was corrected, and why others could not be (``uncorrected``) or need not be (``unneeded``)."""
 
     corrected: tuple[Corrected, ...] = ()
+    unneeded: dict[str, str] = attrs.field(factory=dict)
     uncorrected: dict[str, str] = attrs.field(factory=dict)
 
 
@@ -89,10 +90,12 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
     With more than one model the best is chosen first, on the spectra of the least flagged antenna in the window with
     the best atmospheric line: the one whose subtraction leaves the smoothest spectrum around its lines. Models are
     computed once each for that, without trial corrections of the data. Where no window has a line, or the air was not
-    measured, the default model is applied, and called a fallback.
+    measured, the default model is applied, and called a fallback. Unlike in the reference pipeline, models are compared
+    with the data as if they had been calibrated with Tsys of coarse channels, which makes narrow lines weaker.
 
-    A measurement set that cannot be corrected stays as it is, is named, and scores 0. sdatmcor knows one Jy/K per
-    window: it is the mean over antennas with a factor.
+    A measurement set that cannot be corrected stays as it is, is named, and scores 0. One whose spectra were compared
+    with the edges of the map needs no correction: sdatmcor would correct for OFF positions that were not used. It
+    knows one Jy/K per window: it is the mean over antennas with a factor.
     """
 
     name = "hsd_atmcor"
@@ -109,8 +112,13 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
     def run(self, ctx: StageContext, inputs: AtmcorInputs) -> AtmcorResult:
         corrected, failures = [], []
         uncorrected: dict[str, str] = {}
+        unneeded: dict[str, str] = {}
         effects: list[Effect] = []
         for ms in self.sets(ctx, inputs):
+            if _compared_with_edges(ctx, ms):
+                unneeded[ms.name] = "its spectra were compared with the edges of the map, seen through the same air"
+                ctx.log.attention(f"{ms.name} is not corrected for the atmosphere: {unneeded[ms.name]}.")
+                continue
             try:
                 record, found = self._correct(ctx, ms, inputs)
             except (CasaError, DataError) as error:
@@ -121,8 +129,9 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
             corrected.append(record)
             effects += found
         return AtmcorResult(
-            corrected=tuple(corrected), uncorrected=uncorrected, failures=tuple(failures), effects=tuple(effects)
-        )
+            corrected=tuple(corrected), unneeded=unneeded, uncorrected=uncorrected, failures=tuple(failures),
+            effects=tuple(effects),
+        )  # fmt: skip
 
     def _correct(
         self, ctx: StageContext, ms: MeasurementSet, inputs: AtmcorInputs
@@ -188,6 +197,11 @@ def _is_corrected(ms: MeasurementSet) -> bool:
     return ms.column_of(DataType.ATMCORR) is not None
 
 
+def _compared_with_edges(ctx: StageContext, ms: MeasurementSet) -> bool:
+    rows = ctx.calibration.active.of(ms.name).registrations
+    return any(c.caltype in ("otf", "otfraster") for r in rows for c in r.calfroms)
+
+
 def mean_gains(ctx: StageContext, ms: MeasurementSet) -> dict[int, float]:
     """Jy/K by window, when the spectra are in jansky; the mean over antennas and correlations."""
     if ctx.value(aftercal.UNIT, {}).get(ms.name) != "Jy":
@@ -242,12 +256,14 @@ class Choice:
         observed, on, off = self._project(antenna, spw)
         if not np.isfinite(observed).any():
             return self._fallback("ON and OFF are at the same elevation, or all spectra are flagged")
-        jobs = [(model, self._ground, self._ms.spw(spw).centres_hz, _nodes(on, off), self._maxalt) for model in tried]
+        receiver = airmodel.read_receiver(self._ctx.casa, self._ms, spw, self._ms.antenna(antenna).name)
+        frequency, nodes = self._ms.spw(spw).centres_hz, _nodes(on, off)
+        jobs = [(model, self._ground, frequency, nodes, self._maxalt, receiver) for model in tried]
         airs = self._ctx.map(compute, jobs, label="models of the air")
         factors = self._factors(spw, antenna, observed.shape[0])
         trials, leftovers = {}, {}
         for model, air in zip(tried, airs, strict=True):
-            expected = atmosphere.predicted(on, off, air.nodes, air.brightness_k, air.opacity)
+            expected = atmosphere.predicted(on, off, air.nodes, air.brightness_k, air.opacity, air.calibration)
             leftovers[model] = observed - factors[:, None] * expected[None, :]
             trials[model] = atmosphere.metric(leftovers[model], observed, lines)
         listed = tuple(Trial(model=m, metric=v) for m, v in trials.items())
@@ -299,10 +315,12 @@ def _nodes(on: np.ndarray, off: np.ndarray) -> np.ndarray:
     return np.linspace(low - 1e-6, max(high, low + 1e-3), 5)
 
 
-def compute(ctx: ItemContext, job: tuple[AirModel, airmodel.Ground, Any, Any, float]) -> airmodel.Air:
+def compute(
+    ctx: ItemContext, job: tuple[AirModel, airmodel.Ground, Any, Any, float, airmodel.Receiver]
+) -> airmodel.Air:
     """One model."""
-    model, ground, frequency, nodes, maxalt = job
-    return airmodel.model_air(ctx.casa, model, ground, frequency, nodes, maxalt)
+    model, ground, frequency, nodes, maxalt, receiver = job
+    return airmodel.model_air(ctx.casa, model, ground, frequency, nodes, maxalt, receiver)
 
 
 def _pictures(ctx: StageContext, ms: MeasurementSet, new: MeasurementSet, choice: Chosen) -> str:

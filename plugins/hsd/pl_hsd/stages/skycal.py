@@ -104,7 +104,7 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
         for ms in self.sets(ctx, inputs):
             plan = strategy(ctx, ms)
             mode = plan.calmode if inputs.calmode == "auto" else inputs.calmode
-            gaps += elevation_gaps(ctx, ms, plan)
+            gaps += elevation_gaps(ctx, ms, plan) if mode == "ps" else []
             targets = {ms.field(t).name for t in plan.reference_fields}
             try:
                 table = self._solve(ctx, ms, plan, mode, inputs)
@@ -127,18 +127,35 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
     ) -> str:
         table = ctx.path(ms, ext="skycal.tbl")
         ctx.files.rmtree(table)
-        offs = sorted(set(plan.reference_fields.values() if mode == "ps" else plan.reference_fields))
-        if not offs:
+        targets = sorted(plan.reference_fields)
+        if not targets:
             raise DataError(f"no field of {ms.name} can be the OFF of its targets")
+        if mode == "ps":
+            offs = inputs.field or compact_ids(sorted(set(plan.reference_fields.values())))
+            self._sdcal(ctx, ms, table, mode, inputs, offs)
+            return table
+        for target in targets:  # sdcal writes the edges of all maps with the field that comes first in the data
+            part = table if target == targets[0] else f"{table}.{target}"
+            self._sdcal(ctx, ms, part, mode, inputs, inputs.field or ms.field_selection([ms.field(target)]))
+            with ctx.casa.table(part, nomodify=False) as made:
+                made.putcol("FIELD_ID", np.full(made.nrows(), target))
+                if part != table:
+                    made.copyrows(str(ctx.work / table))
+            if part != table:
+                ctx.files.rmtree(part)
+        return table
+
+    def _sdcal(
+        self, ctx: StageContext, ms: MeasurementSet, table: str, mode: str, inputs: SkycalInputs, field: str
+    ) -> None:
         on_source = ms.observing_modes("TARGET") if mode != "ps" else ()
         ctx.casa.sdcal(
             infile=ms.path, outfile=table, calmode=mode, fraction=inputs.fraction, noff=inputs.noff,
-            width=inputs.width, elongated=inputs.elongated, field=inputs.field or ",".join(str(f) for f in offs),
-            spw=inputs.spw or ms.science_spw_selection, scan=inputs.scan, intent=",".join(on_source), overwrite=True,
+            width=inputs.width, elongated=inputs.elongated, field=field, spw=inputs.spw or ms.science_spw_selection,
+            scan=inputs.scan, intent=",".join(on_source), overwrite=True,
         )  # fmt: skip
         if not (ctx.work / table).is_dir():
             raise DataError(f"sdcal wrote no table for {ms.name}")
-        return table
 
     def _register(
         self, ctx: StageContext, ms: MeasurementSet, plan: Strategy, mode: str, table: str

@@ -45,6 +45,8 @@ def atmcor_page(page: Any, ctx: Any, result: AtmcorResult) -> None:
     for c in result.corrected:
         if c.reason:
             page.note(f"{c.vis}: {c.reason}; the default model was applied.", "info")
+    for vis, reason in result.unneeded.items():
+        page.note(f"{vis} is not corrected: {reason}.", "info")
     for vis, reason in result.uncorrected.items():
         page.note(f"{vis} is not corrected: {reason}.", "error")
     trials = [[c.vis, str(t.model), t.metric, "applied" if t.model == c.model else "discarded"]
