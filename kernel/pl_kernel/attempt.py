@@ -194,14 +194,12 @@ class Attempt:
             if file.is_file() and not file.is_symlink() and file.stat().st_size < _LOOSE_LIMIT:
                 snapshots.clone(file, partial / file.name)
         partial.rename(target / LOOSE)
-        taken = []
-        for ms in self.runner.context.measurement_sets if cls.mutates else ():
-            source = str(self.runner.absolute(ms.path))
-            self.runner.worker.call(
-                snapshots.take, source, str(target / ms.name), sorted(cls.mutates), str(self.folder / "casa.log")
-            )
-            taken.append(ms.name)
-        self.record = attrs.evolve(self.record, snapshot=tuple(taken))
+        sets = self.runner.context.measurement_sets if cls.mutates else ()
+        if sets:
+            paths = {str(self.runner.absolute(ms.path)): str(target / ms.name) for ms in sets}
+            logfile, threads = str(self.folder / "casa.log"), int(self.runner.record.options.get("workers", 1))
+            self.runner.worker.call(snapshots.take_all, paths, sorted(cls.mutates), logfile, threads)
+        self.record = attrs.evolve(self.record, snapshot=tuple(ms.name for ms in sets))
         self.timing["snapshot_seconds"] = time.monotonic() - begin
 
     def _ask(self, function: Any, *args: Any) -> StageAnswer:

@@ -65,7 +65,8 @@ class Pages:
     """
 
     def __init__(self, output: Path, write_site: Callable[[], float], workers: int = 1) -> None:
-        self._worker = Worker(output)
+        # A picture may be late; the stage that runs meanwhile is what one waits for.
+        self._worker = Worker(output, background=True)
         self._workers = workers
         self._packer = Packer(self._worker)
         self._write_site = write_site

@@ -16,7 +16,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -56,6 +57,19 @@ class Manifest:
     versions: tuple[str, ...] = ()
 
 
+def take_all(paths: Mapping[str, str], mutates: Iterable[str], logfile: str, threads: int = 1) -> int:
+    """Snapshot measurement sets, each path into its folder, several at a time; return the number of bytes copied.
+
+    Runs in a worker, like ``take``.
+    """
+    words = tuple(sorted(mutates))
+    altered = {column for word in words for column in COLUMNS[word]}
+    # CASA's tables are asked one after the other; only the copying, which waits for the disk, goes side by side.
+    stay = {path: _files_that_stay(Path(path), altered, logfile) for path in paths}
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        return sum(pool.map(lambda path: _take(Path(path), Path(paths[path]), words, stay[path]), paths))
+
+
 def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
     """Snapshot the measurement set ``path`` into the folder ``target``; return the number of bytes copied.
 
@@ -63,9 +77,10 @@ def take(path: str, target: str, mutates: Iterable[str], logfile: str) -> int:
     says which column is in which file.  Files about to be altered that are shared with the user's own data, or with
     another run, as hard links become private here.
     """
-    source, folder = Path(path), Path(target)
-    words = tuple(sorted(mutates))
-    stay = _files_that_stay(source, {column for word in words for column in COLUMNS[word]}, logfile)
+    return take_all({path: target}, mutates, logfile)
+
+
+def _take(source: Path, folder: Path, words: tuple[str, ...], stay: set[str]) -> int:
     remove(folder)
     (folder / "files").mkdir(parents=True)
     sizes: dict[str, int] = {}

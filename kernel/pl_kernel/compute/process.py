@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
 """What a worker's environment has unless the user's has it."""
+_BACKGROUND = 10  # nice value
 
 
 class Worker:
@@ -38,10 +39,12 @@ class Worker:
     Parameters
     ----------
     output : file that takes what the process prints (CASA prints a lot).
+    background : it and its children take what time of the processors others leave.
     """
 
-    def __init__(self, output: Path | None = None) -> None:
+    def __init__(self, output: Path | None = None, *, background: bool = False) -> None:
         self.output = output
+        self.background = background
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
@@ -71,6 +74,9 @@ class Worker:
                     [sys.executable, "-m", "pl_kernel.compute.serve", str(theirs.fileno()), str(os.getpid())],
                     stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=[theirs.fileno()], env=environment,
                 )  # fmt: skip
+        if self.background:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, _BACKGROUND)
         self._connection = Connection(ours.detach())
 
     def call(
