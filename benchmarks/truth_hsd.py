@@ -182,12 +182,29 @@ def judge(folder: Path, data: list[str]) -> list[list[Any]]:
             ["image rms", f"spw {spw}", 100 * abs(stats["rms"] / stats["theoretical_rms"] - 1),
              f"{stats['rms'] / stats['theoretical_rms']:.3f} x theory"],
         ]  # fmt: skip
+    noise = factor * off_noise(run)
     worst = max(
-        (fit["rms_after"] / factor / thermal_k(truth, fit), f"{fit['antenna']} spw {fit['spw']} {fit['pol']}")
+        (fit["rms_after"] / noise / thermal_k(truth, fit), f"{fit['antenna']} spw {fit['spw']} {fit['pol']}")
         for truth, d in zip(truths, data, strict=True) for fit in last_result(run, "hsd_baseline")["fits"]
         if fit["ms"].startswith(Path(d).stem)
     )  # fmt: skip
     return [*rows, ["baseline rms", worst[1], worst[0], ""]]
+
+
+def off_noise(run: Path) -> float:
+    """What the noise of the OFF adds to that of the ON, where the edges of the map are the OFF; else 1.
+
+    They are few integrations (n). Between two of them the sky is interpolated, over which the variance is 2/3n.
+    """
+    from pl_sim.casa import open_table
+
+    found = [t for t in last_result(run, "hsd_skycal")["tables"] if t["caltype"].startswith("otf")]
+    if not found:
+        return 1.0
+    with open_table(run / "work" / found[0]["table"]) as table:
+        off_s = float(np.median(table.getcol("INTERVAL")))
+    exposure = json.loads(next(run.parent.glob("*.truth/truth.json")).read_text())["integration_s"]
+    return math.sqrt(1 + 2 / 3 * exposure / off_s)
 
 
 def thermal_k(truth: dict[str, Any], fit: dict[str, Any]) -> float:
