@@ -53,6 +53,21 @@ def test_doubtful_intents_are_a_warning_and_none_are_an_error() -> None:
     assert score("inferred", ("No standard.",)) == 0.6 and score("none") == 0.0
 
 
+def test_a_recipe_for_calibrated_data_wants_what_others_fear() -> None:
+    def result(**what: object) -> ImportdataResult:
+        return ImportdataResult(
+            imported=(), intents=(), spws=(), missing_scans={}, has_history={"a.ms": True}, **what
+        )
+
+    found = {s.metric: s for s in scores.imported(result())}
+    assert found["import.processed_before"].score == 0.5
+    assert "import.calibrated" not in found
+    found = {s.metric: s for s in scores.imported(result(calibrated={"a.ms": True, "b.ms": False}))}
+    assert found["import.calibrated"].score == 0.5
+    assert "b.ms" in found["import.calibrated"].long and "a.ms" not in found["import.calibrated"].long
+    assert "import.processed_before" not in found
+
+
 def standard(fraction: float) -> StandardField:
     return StandardField(vis="a.ms", field="f", calibrator="3C286", flagged_fraction=fraction, offset_arcsec=0.0)
 

@@ -22,7 +22,10 @@ WORDS = {
 
 @scorer(ImportdataResult)
 def imported(result: ImportdataResult) -> list[QAScore]:
-    """Needed intents (each missing one costs 1/n of the sets), how sure the intents are, data processed before."""
+    """Needed intents (each missing one costs 1/n of the sets), how sure the intents are, data processed before.
+
+    Where calibrated data are wanted, data that are not calibrated instead of the last.
+    """
     scores = []
     count = max(len(result.imported), 1)
     missing: list[str] = []
@@ -56,17 +59,31 @@ def imported(result: ImportdataResult) -> list[QAScore]:
                 long=f"{name}: {' '.join(sentences)}", applies_to=AppliesTo(vis=name),
             )
         )  # fmt: skip
-    old = [name for name, processed in result.has_history.items() if processed]
-    scores.append(
-        QAScore(
-            metric="import.processed_before", value=len(old), score=1.0 - 0.5 * len(old) / count,
-            short="Unprocessed data" if not old else "Processed before",
-            long="The history holds no earlier processing." if not old
-            else f"The history of {', '.join(old)} holds earlier processing: smoothing or calibration may be "
-                f"applied twice.",
-        )
-    )  # fmt: skip
+    scores.append(_unprocessed(result, count) if result.calibrated is None else _calibrated(result.calibrated))
     return scores
+
+
+def _calibrated(sets: dict[str, bool]) -> QAScore:
+    """Recipes that image calibrated data need what others must not have."""
+    raw = [name for name, calibrated in sets.items() if not calibrated]
+    return QAScore(
+        metric="import.calibrated", value=len(raw), score=1 - len(raw) / max(len(sets), 1),
+        short="Calibrated data" if not raw else "Not calibrated",
+        long="Every measurement set holds calibrated data, which this recipe works on." if not raw
+        else f"There is no CORRECTED_DATA in {', '.join(raw)}: this recipe works on calibrated data and calibrates "
+             "none.",
+    )  # fmt: skip
+
+
+def _unprocessed(result: ImportdataResult, count: int) -> QAScore:
+    old = [name for name, processed in result.has_history.items() if processed]
+    return QAScore(
+        metric="import.processed_before", value=len(old), score=1.0 - 0.5 * len(old) / count,
+        short="Unprocessed data" if not old else "Processed before",
+        long="The history holds no earlier processing." if not old
+        else f"The history of {', '.join(old)} holds earlier processing: smoothing or calibration may be "
+             f"applied twice.",
+    )  # fmt: skip
 
 
 @scorer(FlagdataResult)

@@ -17,6 +17,7 @@ from pl_hifv.telescopes import VLA, strength
 from pl_kernel import InputError, PlError, Result, Stage, param
 from pl_kernel.common.importing import Imported, ImportInputs, import_data
 from pl_kernel.effects import AddMeasurementSet, SetValue
+from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import expand_ids
 from pl_kernel.stage_context import StageContext
@@ -39,6 +40,9 @@ class ImportdataInputs(ImportInputs):
     )
     needs: tuple[str, ...] = param(
         ("PHASE", "AMPLITUDE"), doc="Intents without which what follows makes no sense; each missing one costs score."
+    )
+    calibrated: bool = param(
+        False, doc="What follows works on calibrated data: CORRECTED_DATA is wanted, earlier processing no fault."
     )
 
 
@@ -77,6 +81,8 @@ class ImportdataResult(Result):
     fluxes: tuple[CatalogueFlux, ...] = ()
     unsupported: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
     needs: tuple[str, ...] = ("PHASE", "AMPLITUDE")
+    calibrated: dict[str, bool] | None = None
+    """Whether each measurement set holds calibrated data; None where nothing calibrated is wanted."""
 
 
 class Importdata(Stage[ImportdataInputs, ImportdataResult]):
@@ -130,7 +136,8 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
         return ImportdataResult(
             fluxes=tuple(fluxes), unsupported={k: v for k, v in unsupported.items() if v},
             imported=tuple(imported), intents=tuple(sources), spws=tuple(kinds), missing_scans=missing,
-            needs=inputs.needs,
+            needs=inputs.needs, calibrated={i.ms.name: _is_calibrated(i.ms) for i in imported}
+            if inputs.calibrated else None,
             has_history={
                 i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
                 for i in imported
@@ -155,6 +162,10 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             ctx.log.info(f"{ms.name}: {decision.field_name} is {', '.join(decision.intents)}. {decision.reason}")
         ms = ms.with_intents({d.field: d.intents for d in decisions})
         return ms, IntentSource(vis=ms.name, source="inferred", decisions=decisions, doubts=doubts)
+
+
+def _is_calibrated(ms: MeasurementSet) -> bool:
+    return any(t.data_type is not DataType.RAW for t in ms.data_types)
 
 
 UNSUPPORTED_BANDS = ("4", "P")
