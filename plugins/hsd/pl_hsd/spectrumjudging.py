@@ -205,11 +205,14 @@ def _statistics(
             sets.append(("before", raw, use & ~raw_flags))
         for when, values, chosen in sets:
             reach = job.rules.neighbours_after if when == "after" else job.rules.neighbours_before
+            threshold = job.rules.thresholds.get("pofr" if when == "after" else "prfr", np.inf)
             for pol in range(n_pol):
-                found[f"rms_{when}"][here, pol] = spectrum_rms(values[:, pol], chosen[:, pol])
+                rms = spectrum_rms(values[:, pol], chosen[:, pol])
+                found[f"rms_{when}"][here, pol] = rms
                 found[f"mean_{when}"][here, pol] = running_mean_deviation(
-                    values[:, pol], chosen[:, pol], member.raster_row[here], reach
-                )
+                    values[:, pol], chosen[:, pol], member.raster_row[here], reach,
+                    ~clip(rms, threshold, rounds=job.rules.rounds).good,
+                )  # fmt: skip
     return found, flagged
 
 

@@ -48,6 +48,19 @@ class TestInjected:
         assert not judged.good[bad].any()
         assert (~np.delete(judged.good, bad)).mean() <= 0.03
 
+    def test_a_wild_spectrum_does_not_make_its_neighbours_outlying(self) -> None:
+        """20 spectra at 20 times the noise: each is in the mean of ten others, which are good."""
+        data = spectra()
+        bad = np.arange(10, len(data), 21)
+        data[bad] *= 20
+        outlying = ~clip(spectrum_rms(data, ALL), 8.0).good
+        judged = clip(running_mean_deviation(data, ALL, GROUPS, outlying=outlying), 10.0)
+        assert not judged.good[bad].any() and np.delete(judged.good, bad).all()
+        clean = np.zeros((5, 2), dtype=np.float32)
+        clean[2] = 100.0, -100.0
+        use, wild = np.ones((5, 2), dtype=bool), np.arange(5) == 2
+        assert running_mean_deviation(clean, use, np.zeros(5), outlying=wild) == pytest.approx([0, 0, 100, 0, 0])
+
     def test_a_slow_change_along_the_row_is_not_an_outlier(self) -> None:
         """What all neighbours share goes with their mean."""
         data = spectra()

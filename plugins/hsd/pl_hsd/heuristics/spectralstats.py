@@ -51,16 +51,20 @@ def difference_noise(data: Float32Array, use: BoolArray, lag: int = 4) -> FloatA
     return np.where(count > 0, spread, UNKNOWN)
 
 
-def running_mean_deviation(data: Float32Array, use: BoolArray, groups: ArrayLike, reach: int = 5) -> FloatArray:
+def running_mean_deviation(
+    data: Float32Array, use: BoolArray, groups: ArrayLike, reach: int = 5, outlying: BoolArray | None = None
+) -> FloatArray:
     """How much each spectrum differs from the mean of its neighbours in the same raster row.
 
     data, use : [spectrum, channel] in order of time; groups : [spectrum], number of the raster row.
-    The neighbours are up to ``reach`` earlier and later spectra that have any good channel; the standard deviation of
-    the difference is taken over the channels that count in all of them.  A row of one spectrum gives 0; a
+    The neighbours are up to ``reach`` earlier and later spectra that have any good channel, without those that are
+    ``outlying`` [spectrum]: one wild spectrum must not make ten others look wild. The standard deviation of the
+    difference is taken over the channels that count in all of them.  A row of one spectrum gives 0; a
     spectrum without neighbours or without common channels UNKNOWN.
     """
     result = np.full(len(data), UNKNOWN)
     number = np.asarray(groups)
+    counts = np.ones(len(data), dtype=bool) if outlying is None else ~outlying
     for group in np.unique(number):
         members = np.flatnonzero(number == group)
         if members.size == 1:
@@ -68,22 +72,24 @@ def running_mean_deviation(data: Float32Array, use: BoolArray, groups: ArrayLike
             continue
         alive = members[use[members].any(axis=1)]
         if alive.size > 1:
-            result[alive] = _against_neighbours(data[alive], use[alive], reach)
+            result[alive] = _against_neighbours(data[alive], use[alive], counts[alive], reach)
     return result
 
 
-def _against_neighbours(data: Float32Array, use: BoolArray, reach: int) -> FloatArray:
+def _against_neighbours(data: Float32Array, use: BoolArray, counts: BoolArray, reach: int) -> FloatArray:
     n, n_chan = data.shape
     start = np.maximum(np.arange(n) - reach, 0)
     stop = np.minimum(np.arange(n) + reach + 1, n)
-    values = np.where(use, data, np.float32(0))
+    good = use & counts[:, None]
+    values = np.where(good, data, np.float32(0))
     total = np.zeros((n + 1, n_chan))
     np.cumsum(values, axis=0, dtype=np.float64, out=total[1:])
     counted = np.zeros((n + 1, n_chan), dtype=np.int32)
-    np.cumsum(use, axis=0, out=counted[1:])
-    size = (stop - start)[:, None]
-    common = counted[stop] - counted[start] == size
-    mean = (total[stop] - total[start] - values) / (size - 1)
+    np.cumsum(good, axis=0, out=counted[1:])
+    number = np.concatenate([[0], np.cumsum(counts)])
+    others = (number[stop] - number[start] - counts)[:, None]
+    common = use & (counted[stop] - counted[start] - good == others) & (others > 0)
+    mean = (total[stop] - total[start] - values) / np.maximum(others, 1)
     return spectrum_rms((data - mean).astype(np.float32), common)
 
 
