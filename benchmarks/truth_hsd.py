@@ -41,6 +41,7 @@ FAULTS = {
     "baseline-ripple": ("score", "ripple"),
     "line-in-off": ("score", "emission at the OFF"),
     "wide-line": ("score", "third of the window"),
+    "wide-line=share:0.9": ("score", "cannot be told apart"),
     "line-at-edge": ("score", "edge of the window"),
 }
 """What must become of each fault: flagged (>= 95 %, <= 3 % of good data), or a score below 0.9 with these words."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pl_hsd.baselining import FitChoice, FitJob, FitMember
 from pl_hsd.geometry import beam_arcsec
 from pl_hsd.groups import Member, ReductionGroup, iteration, reduction_groups
-from pl_hsd.linesearch import SearchJob, SearchMember, SearchOutcome
+from pl_hsd.linesearch import TOO_WIDE, SearchJob, SearchMember, SearchOutcome
 from pl_hsd.linewindow import WindowLines, lines_for
 from pl_hsd.ranges import MS, SpectralRanges
 from pl_hsd.rowmap import rows_in
@@ -122,10 +122,16 @@ def search_jobs(ctx: StageContext, inputs: Any, work: Work, lines: Mapping[int |
                 cell_deg=beam_arcsec(origin.antenna(first.antenna).diameter_m, window.centre_hz) / 3600,
                 detect=detect, mask_deviation=inputs.deviationmask,
                 deviation_sigma=inputs.deviationmask_sigma_threshold, algorithm=inputs.clusteringalgorithm,
-                raster=pattern in ("RASTER", ""), file=str(ctx.stage_dir / "search" / f"group{group.id}.npz"),
+                raster=pattern in ("RASTER", ""), too_wide=_was_too_wide(ctx, group),
+                file=str(ctx.stage_dir / "search" / f"group{group.id}.npz"),
             )
         )  # fmt: skip
     return jobs
+
+
+def _was_too_wide(ctx: StageContext, group: ReductionGroup) -> bool:
+    known = ctx.value("hsd.line_ranges", {}).get(group.key, [])
+    return any(line.get("reason") == TOO_WIDE for line in known)
 
 
 def _baselined(ctx: StageContext) -> dict[str, str]:

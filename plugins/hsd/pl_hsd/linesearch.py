@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pl_hsd import spectra
+from pl_hsd.heuristics.broad import broad_cells
 from pl_hsd.heuristics.clustering import find_clusters
 from pl_hsd.heuristics.deviation import Scatter, deviation_mask
 from pl_hsd.heuristics.linemap import (
@@ -32,6 +33,9 @@ from pl_kernel.stage_context import ItemContext
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+
+TOO_WIDE = "as wide as the window: it cannot be told from a baseline"
+"""Reason of a line that is not valid, and of which nothing can be masked."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -60,7 +64,8 @@ class SearchMember:
 
 @attrs.frozen(eq=False, kw_only=True)
 class SearchJob:
-    """One reduction group; ``detect``: look for lines; ``raster``: compare neighbours on the sky."""
+    """One reduction group; ``detect``: look for lines; ``raster``: compare neighbours on the sky; ``too_wide``: an
+    earlier stage saw emission as wide as the window, which is gone with the baselines it subtracted."""
 
     group: int
     n_chan: int
@@ -72,6 +77,7 @@ class SearchJob:
     deviation_sigma: float = 5.0
     algorithm: str = "hierarchy"
     raster: bool = True
+    too_wide: bool = False
     file: str = ""
 
     @property
@@ -139,6 +145,8 @@ def search_group(ctx: ItemContext, job: SearchJob) -> SearchOutcome:
     lines += [
         LineRange(centre=(a + b) / 2, width=b - a + 1, valid=True, origin="given") for a, b in given.spans
     ]
+    if job.detect and not any(line.valid for line in lines):
+        lines += _too_wide(gridded, grid, job)
     masks = tuple(_member_masks(member, found, detections, grid, job) for member in job.members)
     if job.file:
         _save(Path(job.file), job, gridded, detections, found, grid)
@@ -172,6 +180,16 @@ def _on_sky(
     fewest = most_valid(clusters, detections, planes_filled, shape)
     judged = [validate(cluster, detections, planes_filled, shape, fewest) for cluster in clusters]
     return judged, [int(c.members.size) for c in clusters]
+
+
+def _too_wide(gridded: GridSpectra, grid: SkyGrid, job: SearchJob) -> list[LineRange]:
+    """Emission that has no baseline beside it, on a map without any other line."""
+    cells = int(broad_cells(gridded.data, gridded.good, (grid.n_y, grid.n_x), job.edge).sum()) if job.raster else 0
+    if not cells and not job.too_wide:
+        return []
+    width = job.n_chan - sum(job.edge)
+    middle = job.edge[0] + (width - 1) / 2
+    return [LineRange(centre=middle, width=width, valid=False, reason=TOO_WIDE, detections=cells)]
 
 
 def _lines_of_positions(detections: Detections, job: SearchJob) -> list[LineRange]:

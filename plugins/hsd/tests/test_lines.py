@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pl_hsd.heuristics import fitorder
+from pl_hsd.heuristics.broad import broad_cells
 from pl_hsd.heuristics.clustering import find_clusters
 from pl_hsd.heuristics.deviation import Scatter, clipped_median, deviation_mask
 from pl_hsd.heuristics.flatness import integrated_flatness
@@ -52,6 +53,35 @@ def search(sky: np.ndarray, seed: int = 0, edge: tuple[int, int] = (0, 0)) -> li
     fewest = most_valid(clusters, lines, gridded.planes_filled, shape)
     judged = [validate(c, lines, gridded.planes_filled, shape, fewest) for c in clusters]
     return [line for line in judged if line.valid]
+
+
+def gridded(sky: np.ndarray, seed: int = 0, scale: float = np.sqrt(3)) -> GridSpectra:
+    """Nine spectra per cell, each with a random slope beside its noise."""
+    rng = np.random.default_rng(seed)
+    made = GridSpectra.empty(SIDE**2, CHANNELS)
+    for _ in range(9):
+        slope = rng.normal(scale=0.2, size=(SIDE**2, 1)) * np.linspace(-1, 1, CHANNELS)
+        data = (sky + slope + rng.normal(scale=scale, size=sky.shape)).astype(np.float32)
+        made.add(data, np.zeros(data.shape, dtype=bool), np.arange(SIDE**2), np.ones(SIDE**2))
+    return made
+
+
+class TestAsWideAsTheWindow:
+    @pytest.mark.parametrize("width", [0.6, 0.9, 1.2])
+    def test_emission_that_fills_the_window_is_seen_though_no_line_is_found(self, width: float) -> None:
+        sky = cloud(5.0, width * CHANNELS, centre=CHANNELS / 2)
+        made = gridded(sky)
+        seen = broad_cells(made.data, made.good, (SIDE, SIDE))
+        assert seen[SIDE // 2, SIDE // 2] and seen.sum() < SIDE**2 / 2
+        assert not search(sky)
+
+    def test_noise_and_baselines_of_single_spectra_are_none(self) -> None:
+        found = [gridded(np.zeros((SIDE**2, CHANNELS)), seed) for seed in range(100)]
+        assert sum(broad_cells(g.data, g.good, (SIDE, SIDE)).any() for g in found) <= 5
+
+    def test_a_baseline_that_all_spectra_share_is_none(self) -> None:
+        made = gridded(np.tile(3 * np.sin(np.linspace(0, 6, CHANNELS)), (SIDE**2, 1)))
+        assert not broad_cells(made.data, made.good, (SIDE, SIDE)).any()
 
 
 class TestSearch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pl_hsd.baselining import PolFit
+from pl_hsd.linesearch import TOO_WIDE
 from pl_hsd.ranges import SpectralRanges
 from pl_hsd.spectrumjudging import PolJudgement
 from pl_hsd.stages.baseline import BaselineResult, GroupLines
@@ -23,6 +24,8 @@ def lines_found(result: BaselineResult) -> list[QAScore]:
     for group in result.groups:
         ranges = _ranges(group)
         if not ranges:
+            if any(line.reason == TOO_WIDE for line in group.lines):
+                scores.append(_too_wide(group))
             continue
         first, last = group.edge[0], group.nchan - 1 - group.edge[1]
         at_edge = any(a <= first or b >= last for a, b in ranges.spans)
@@ -47,7 +50,8 @@ def lines_found(result: BaselineResult) -> list[QAScore]:
         scores.append(
             QAScore(
                 metric="SpectralLines", value="", score=NO_LINE, short="no lines found",
-                long="No spectral line was found or given in any reduction group.",
+                long="No spectral line was found or given in any reduction group; one wider than half of its window "
+                "would not be told from a baseline.",
             )
         )  # fmt: skip
     return scores
@@ -161,6 +165,15 @@ def flagged_by_statistics(result: BlflagResult) -> list[QAScore]:
             )
         )  # fmt: skip
     return scores
+
+
+def _too_wide(group: GroupLines) -> QAScore:
+    return QAScore(
+        metric="SpectralLines", value="", unit="channel", score=WIDE_LINE, short="line or baseline",
+        long=f"Spw {group.spw}, {group.field}: neighbouring positions share structure as wide as the window: a line "
+        "and a baseline cannot be told apart, and what was subtracted may be emission.",
+        applies_to=AppliesTo(vis=group.vis, field=group.field, spw=group.spw),
+    )  # fmt: skip
 
 
 def _ranges(group: GroupLines) -> SpectralRanges:
