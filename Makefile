@@ -60,6 +60,9 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/bench_kernel.py
 	$(BIN)/python benchmarks/bench_parallel.py
+	$(BIN)/python benchmarks/bench_cube.py
+	$(BIN)/python benchmarks/bench_hifv.py
+	$(BIN)/python benchmarks/bench_baseline.py
 	$(BIN)/python benchmarks/bench_scheduler.py
 	$(BIN)/python benchmarks/bench_simulate.py
 	$(BIN)/python benchmarks/bench_demo.py
