@@ -251,3 +251,60 @@ def test_casa_alone_recovers_the_truth(simulated: Callable[..., Path], name: str
         assert line["offset_beams"] < 0.1
         assert abs(line["width_ratio"] - 1) < 0.05
         assert abs(line["noise_ratio"] - 1) < 0.03
+
+
+class TestFaultsOfMaps:
+    """What faults make of an observation, without recording it."""
+
+    @staticmethod
+    def changed(fault: str) -> tuple[Any, Any]:
+        from pl_sim.faults import parse_fault
+        from pl_sim.presets import tp
+
+        made = parse_fault(fault)
+        return made, made.change_observation(tp.total_power("tiny"))
+
+    def test_wide_lines_are_a_share_of_the_window(self) -> None:
+        """256 channels of 488.28 kHz at 230.5 GHz are 162.6 km/s; those at 220.4 GHz are wider."""
+        _, made = self.changed("wide-line=share:0.5")
+        (dish,) = (e for e in made.extensions if hasattr(e, "clouds"))
+        assert [c.width for c in dish.clouds] == pytest.approx([81.3, 81.3], rel=1e-3)
+
+    def test_a_line_at_the_edge_keeps_its_width(self) -> None:
+        _, made = self.changed("line-at-edge=place:-1.0")
+        (dish,) = (e for e in made.extensions if hasattr(e, "clouds"))
+        assert [c.velocity for c in dish.clouds] == pytest.approx([30 - 81.3] * 2, rel=1e-3)
+        assert {c.width for c in dish.clouds} == {12.0}
+
+    def test_outliers_are_the_share_that_was_asked_for(self) -> None:
+        """28 x 15 positions, two antennas: 840 spectra, of which 10 % are hit; each is a region of one moment."""
+        made, observation = self.changed("outlier-spectra=share:0.1")
+        regions = made.regions(observation)
+        assert len(regions) == pytest.approx(84, abs=4 * 84**0.5)
+        assert all(r.times[0] == r.times[1] and len(r.antennas) == 1 for r in regions)
+
+    def test_a_sky_line_is_in_the_window_and_the_off_at_another_elevation(self) -> None:
+        made, observation = self.changed("telluric-line=3")
+        window = [w for w in observation.spws if w.role == "science" and w.bbc_no == 1][-1]
+        assert window.centre_hz == pytest.approx(239.013e9, abs=1e6)
+        assert observation.instrument.site.profile == 3
+        target, off = observation.fields
+        assert (off.ra_deg - target.ra_deg) * np.cos(np.radians(target.dec_deg)) == pytest.approx(3.0, rel=1e-6)
+        assert off.dec_deg == target.dec_deg
+
+    @pytest.mark.parametrize("fault", ["baseline-ripple", "line-in-off", "wide-line", "line-at-edge",
+                                       "outlier-spectra", "pointing-outlier", "telluric-line"])  # fmt: skip
+    def test_interferometers_have_none_of_them(self, fault: str) -> None:
+        from pl_sim.errors import UnknownFault
+        from pl_sim.faults import parse_fault
+        from pl_sim.presets import get_preset
+
+        observation = get_preset("alma-7m-b6").observations("tiny")[0]
+        with pytest.raises(UnknownFault, match="single-dish maps"):
+            parse_fault(fault).change_observation(observation)
+
+    def test_the_antenna_of_a_fault_is_named(self) -> None:
+        made, observation = self.changed("baseline-ripple=antenna:PM01")
+        assert made.truth(observation)["antenna"] == "PM01"
+        usual, observation = self.changed("baseline-ripple")
+        assert usual.truth(observation) == {"kelvin": 2.0, "cycles": 5.0, "antenna": "PM02"}

@@ -30,14 +30,35 @@ if TYPE_CHECKING:
     from pl_sim.schedule import Entry
 
 
-def _need_single_dish(fault: Fault, observation: Observation) -> None:
-    if observation.engine != "single-dish":
-        raise UnknownFault(f"{fault.name} is a fault of single-dish maps; {observation.name} is not one.")
+class _OfOneAntenna(Fault):
+    """A fault of one antenna: `antenna` is its name; without one it is the one with number `usual`."""
+
+    usual: ClassVar[int] = 1
+    antenna: str
+
+    def _antenna(self, observation: Observation) -> int:
+        return antenna_index(observation, self.antenna, self.usual)
+
+    def change_observation(self, observation: Observation) -> Observation:
+        self._antenna(observation)
+        return super().change_observation(observation)
+
+    def truth(self, observation: Observation) -> dict[str, Any]:
+        return {**super().truth(observation), "antenna": observation.array.names[self._antenna(observation)]}
+
+
+class _OfMaps(Fault):
+    """A fault of single-dish maps, and of nothing else."""
+
+    def change_observation(self, observation: Observation) -> Observation:
+        if observation.engine != "single-dish":
+            raise UnknownFault(f"{self.name} is a fault of single-dish maps; {observation.name} is not one.")
+        return observation
 
 
 @register
 @frozen
-class PointingOffset(Fault):
+class PointingOffset(_OfOneAntenna):
     """One antenna looks beside the recorded direction: its target visibilities are weak, or its map is shifted.
 
     The offset is present whenever the target is observed, not on calibrators, where pointing was measured.
@@ -49,13 +70,6 @@ class PointingOffset(Fault):
     north: float = 0.0
     antenna: str = ""
     """Default: the second antenna."""
-
-    def _antenna(self, observation: Observation) -> int:
-        return antenna_index(observation, self.antenna, 1)
-
-    def change_observation(self, observation: Observation) -> Observation:
-        self._antenna(observation)
-        return observation
 
     def voltage(self, observation: Observation, frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the voltage that is left for a source at the centre of the field, (channel,)."""
@@ -77,16 +91,14 @@ class PointingOffset(Fault):
         scans = tuple(scan.number for scan in observation.scans_with_intent("OBSERVE_TARGET"))
         return (Region(self.name, scans=scans, antennas=(observation.array.names[self._antenna(observation)],)),)
 
-    def truth(self, observation: Observation) -> dict[str, Any]:
-        return {**attrs.asdict(self), "antenna": observation.array.names[self._antenna(observation)]}
-
 
 @register
 @frozen
-class PointingOutlier(Fault):
+class PointingOutlier(_OfOneAntenna, _OfMaps):
     """POINTING of one antenna is wild during one raster row: the recorded direction is far from the map."""
 
     name: ClassVar[str] = "pointing-outlier"
+    usual: ClassVar[int] = 0
     degrees: float = 0.5
     antenna: str = ""
     """Default: the first antenna."""
@@ -94,16 +106,16 @@ class PointingOutlier(Fault):
     """Number of the raster row, from 0."""
 
     def change_observation(self, observation: Observation) -> Observation:
-        _need_single_dish(self, observation)
-        self._victim(observation)
-        return observation
+        changed = super().change_observation(observation)
+        self._victim(changed)
+        return changed
 
     def _victim(self, observation: Observation) -> tuple[int, tuple[float, float]]:
         rows = [entry for entry in timeline(observation) if entry.subscan.kind == "on"]
         if not 0 <= self.row < len(rows):
             raise UnknownFault(f"{observation.name} has {len(rows)} raster rows; there is no row {self.row}.")
         times = rows[self.row].times
-        return antenna_index(observation, self.antenna, 0), (float(times[0]), float(times[-1]))
+        return self._antenna(observation), (float(times[0]), float(times[-1]))
 
     def change_measurement_set(self, path: Path, observation: Observation) -> None:
         antenna, (first, last) = self._victim(observation)
@@ -120,13 +132,12 @@ class PointingOutlier(Fault):
         return (Region(self.name, antennas=(observation.array.names[antenna],), times=times),)
 
     def truth(self, observation: Observation) -> dict[str, Any]:
-        antenna, times = self._victim(observation)
-        return {**attrs.asdict(self), "antenna": observation.array.names[antenna], "times": times}
+        return {**super().truth(observation), "times": self._victim(observation)[1]}
 
 
 @register
 @frozen
-class BaselineRipple(Fault):
+class BaselineRipple(_OfOneAntenna, _OfMaps):
     """A strong standing wave in the spectra of one antenna, its phase different in every spectrum."""
 
     name: ClassVar[str] = "baseline-ripple"
@@ -136,14 +147,6 @@ class BaselineRipple(Fault):
     """Periods over a spw."""
     antenna: str = ""
     """Default: the second antenna."""
-
-    def _antenna(self, observation: Observation) -> int:
-        return antenna_index(observation, self.antenna, 1)
-
-    def change_observation(self, observation: Observation) -> Observation:
-        _need_single_dish(self, observation)
-        self._antenna(observation)
-        return observation
 
     def change_temperature(self, run: Run, entry: Entry, spw: int, kelvin: NDArray[np.float64]) -> None:
         """T_A* [time, antenna, channel, polarization], changed in place."""
@@ -158,22 +161,15 @@ class BaselineRipple(Fault):
     def regions(self, observation: Observation) -> tuple[Region, ...]:
         return (Region(self.name, antennas=(observation.array.names[self._antenna(observation)],)),)
 
-    def truth(self, observation: Observation) -> dict[str, Any]:
-        return {**attrs.asdict(self), "antenna": observation.array.names[self._antenna(observation)]}
-
 
 @register
 @frozen
-class LineInOff(Fault):
+class LineInOff(_OfMaps):
     """The OFF position is not empty: the lines of the map appear there, and as dips all over the map."""
 
     name: ClassVar[str] = "line-in-off"
     share: float = 0.25
     """Strength of the line at the OFF position, relative to the peak of the cloud."""
-
-    def change_observation(self, observation: Observation) -> Observation:
-        _need_single_dish(self, observation)
-        return observation
 
     def change_temperature(self, run: Run, entry: Entry, spw: int, kelvin: NDArray[np.float64]) -> None:
         """T_A* [time, antenna, channel, polarization], changed in place."""
@@ -202,7 +198,7 @@ def _with_clouds(observation: Observation, **changes: Any) -> Observation:
 
 @register
 @frozen
-class WideLine(Fault):
+class WideLine(_OfMaps):
     """The lines fill much of their windows: little is left for a baseline."""
 
     name: ClassVar[str] = "wide-line"
@@ -210,13 +206,12 @@ class WideLine(Fault):
     """Width (FWHM) over that of the narrowest science window; the line is seen over 2 to 2.5 times as much."""
 
     def change_observation(self, observation: Observation) -> Observation:
-        _need_single_dish(self, observation)
-        return _with_clouds(observation, width=self.share * _narrowest_kms(observation))
+        return _with_clouds(super().change_observation(observation), width=self.share * _narrowest_kms(observation))
 
 
 @register
 @frozen
-class LineAtEdge(Fault):
+class LineAtEdge(_OfMaps):
     """The lines are at the edge of their windows: they were tuned to another velocity than the source has."""
 
     name: ClassVar[str] = "line-at-edge"
@@ -226,7 +221,7 @@ class LineAtEdge(Fault):
     def change_observation(self, observation: Observation) -> Observation:
         from pl_sim.singledish import single_dish
 
-        _need_single_dish(self, observation)
+        super().change_observation(observation)
         middle = single_dish(observation).clouds[0].velocity
         return _with_clouds(observation, velocity=middle + self.place * _narrowest_kms(observation) / 2)
 
@@ -246,7 +241,7 @@ def _narrowest_kms(observation: Observation) -> float:
 
 @register
 @frozen
-class OutlierSpectra(Fault):
+class OutlierSpectra(_OfMaps):
     """Single spectra of the map are far noisier than the others, as when a receiver's bias jumps for an instant."""
 
     name: ClassVar[str] = "outlier-spectra"
@@ -254,10 +249,6 @@ class OutlierSpectra(Fault):
     """Of the spectra on the source of each antenna."""
     kelvin: float = 3.0
     """Noise added to every channel (T_A*), independent in each."""
-
-    def change_observation(self, observation: Observation) -> Observation:
-        _need_single_dish(self, observation)
-        return observation
 
     def _hit(self, observation: Observation, entry: Entry) -> NDArray[np.bool_]:
         """Which spectra of a subscan are outliers, [time, antenna]."""
@@ -285,7 +276,7 @@ class OutlierSpectra(Fault):
 
 @register
 @frozen
-class TelluricLine(Fault):
+class TelluricLine(_OfMaps):
     """The line is observed beside one of ozone, with the OFF at another elevation: the sky line does not cancel.
 
     The first baseband is tuned near the sky line, which CASA's atmosphere tool gives on a grid of 0.5 MHz; the line of
@@ -300,14 +291,14 @@ class TelluricLine(Fault):
     mhz: float = 80.0
     """From the middle of the window to the ozone line; 0 puts it under the line of the source."""
     off_deg: float = 3.0
-    """North of the map."""
+    """East of the map, and so higher: when the source sets, OFFs elsewhere are at nearly its elevation."""
     later_h: float = 4.0
     """Observed so much later, at a lower elevation: near zenith the airmass hardly changes."""
 
     def change_observation(self, observation: Observation) -> Observation:
         from pl_sim.alma import AlmaInstrument
 
-        _need_single_dish(self, observation)
+        super().change_observation(observation)
         instrument = observation.instrument
         if not isinstance(instrument, AlmaInstrument) or self.climate not in range(1, 6):
             raise UnknownFault(f"{self.name} needs an ALMA observation and a climate from 1 to 5.")
@@ -342,9 +333,12 @@ class TelluricLine(Fault):
             for e in observation.extensions
         )
         target = observation.sources[0]
+        east = self.off_deg / math.cos(math.radians(target.dec_deg))
+        away = {"ra_deg": target.ra_deg + east, "dec_deg": target.dec_deg}
         sources = tuple(
-            attrs.evolve(s, lines=tuple(line(x) for x in s.lines)) if s.lines
-            else attrs.evolve(s, ra_deg=target.ra_deg, dec_deg=target.dec_deg + self.off_deg)
+            attrs.evolve(s, lines=tuple(line(x) for x in s.lines)) if s.lines else attrs.evolve(s, **away)
             for s in observation.sources
         )  # fmt: skip
-        return attrs.evolve(observation, extensions=extensions, sources=sources)
+        empty = {s.name for s in sources if not s.lines}
+        fields = tuple(attrs.evolve(f, **away) if f.source in empty else f for f in observation.fields)
+        return attrs.evolve(observation, extensions=extensions, sources=sources, fields=fields)
