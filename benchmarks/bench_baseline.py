@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -88,41 +87,32 @@ def rate(kind: str, n: int, n_chan: int, processes: int) -> tuple[float, float]:
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def enlarge(path: str, times: int) -> None:
-    """Repeat the observation of a measurement set so many times, one after another."""
-    from pl_kernel.casa import Casa, Recorder
+def simulate(path: str, maps: int) -> None:
+    """A window of one antenna in so many maps of 49 MB of spectra, more than the stages read at a time."""
+    from pl_sim.engine import simulate as make
+    from pl_sim.presets import tp
+    from pl_sim.singledish import Raster
 
-    casa = Casa(Recorder(), os.devnull)
-    with casa.table(path) as table:
-        time_s = table.getcol("TIME")
-    span = float(time_s.max() - time_s.min()) + 120.0
-    for name, columns in ((path, ("TIME", "TIME_CENTROID")), (f"{path}/POINTING", ("TIME",))):
-        with casa.table(name, nomodify=False) as table:
-            rows = table.nrows()
-            for k in range(1, times):
-                table.copyrows(name, startrowin=0, startrowout=-1, nrow=rows)
-                for column in columns:
-                    table.putcol(column, table.getcol(column, 0, rows) + k * span, k * rows, rows)
-                if "SCAN_NUMBER" in table.colnames():
-                    table.putcol("SCAN_NUMBER", table.getcol("SCAN_NUMBER", 0, rows) + 1000 * k, k * rows, rows)
+    tp.INTEGRATION_S = 0.144
+    raster = Raster(300.0, 300.0, 120, 50, tp.OFF_ARCSEC, off_integrations=8, rows_per_off=5, maps=maps)
+    tp.PLANS["long"] = (1, 1024, raster)
+    make(tp.total_power("long"), Path(path), seed=1)
 
 
 def peak_memory(folder: Path, times: int) -> dict[str, float]:
-    """Peak memory (MB) of the stages on a simulated map of so many repetitions."""
+    """Peak memory (MB) of the stages on so many maps."""
     from pl_kernel.compute import Worker
     from pl_kernel.session import Session
-    from pl_sim.testing import cached_simulation
 
     vis = folder / f"x{times}.ms"
-    shutil.copytree(cached_simulation("alma-tp-b6", scale="small"), vis)
     with Worker() as worker:
-        worker.call(enlarge, str(vis), times)
+        worker.call(simulate, str(vis), times)
     found = {}
     with Session.create(folder / f"run{times}") as session:
         session.run_stage("hsd_importdata", vis=[str(vis)])
     for stage in ("hsd_baseline", "hsd_blflag"):
         with Session.open(folder / f"run{times}") as session:  # a worker of its own: peaks of others do not count
-            outcome = session.run_stage(stage)
+            outcome = session.run_stage(stage, spw="4")
         (place,) = (folder / f"run{times}" / "stages").glob(f"{outcome.number:03d}-*")
         found[stage] = json.loads((place / "timing.json").read_text())["peak_rss_mb"]
     return found
