@@ -251,6 +251,12 @@ def _avoided(band: TestBand, spw: int, spws: SpwNames) -> QAScore:
     )  # fmt: skip
 
 
+def _few(antennas: Iterable[str]) -> str:
+    """Names of up to four antennas, or how many there are."""
+    names = sorted(antennas)
+    return ", ".join(names) if len(names) <= 4 else f"{len(names)} antennas"
+
+
 def _deformatters(band: TestBand, antennas: int, spws: SpwNames) -> list[QAScore]:
     bad: dict[str, list[BadBaseband]] = {}
     for item in band.bad:
@@ -261,7 +267,7 @@ def _deformatters(band: TestBand, antennas: int, spws: SpwNames) -> list[QAScore
     scores = [
         QAScore(
             metric="deformatter.antennas", value=fraction, score=linear(fraction, 0.0, BAD_ANTENNAS, 1.0, 0.0),
-            short=f"{len(bad)} antennas with a bad deformatter" if bad else "no bad deformatter",
+            short=f"bad deformatter: {_few(bad)}" if bad else "no bad deformatter",
             long=f"{where(band)}: " + ("; ".join(listed) + "." + done if bad else "no antenna has a bad deformatter."),
             applies_to=AppliesTo(
                 vis=band.vis, antenna=sorted(bad),

@@ -44,7 +44,8 @@ def calibration_applied(result: ApplycalsResult) -> list[QAScore]:
                 QAScore(
                     metric="applycals.lost_antennas", value=len(gone), score=score,
                     short=f"no calibration for {', '.join(gone)}", applies_to=AppliesTo(vis=vis, antenna=gone),
-                    long=f"{', '.join(gone)} of {vis} have no calibration and are flagged entirely.",
+                    long=f"{', '.join(gone)} of {vis} {'has' if len(gone) == 1 else 'have'} no calibration:"
+                    " flagged entirely.",
                 )
             )  # fmt: skip
     if not result.after:
