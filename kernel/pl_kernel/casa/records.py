@@ -23,6 +23,7 @@ _HARMLESS = (
     re.compile(r"^Exception Reported:|^Task \w+ raised an exception"),  # CASA's echo of what is reported as the failure
     re.compile(r"is not an efficient imagesize"),  # an image is slower to transform then, not worse
     re.compile(r"^image units are not the same: '[^']*' vs ''|^image units are not the same: '' vs"),  # image × weight
+    re.compile(r"^Deleting version: "),  # a flag version that flagmanager was called to delete
 )
 
 
