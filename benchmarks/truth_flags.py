@@ -204,6 +204,16 @@ def names(score: Any, fault: dict[str, Any]) -> bool:
 # ---- all cases -------------------------------------------------------------------------------------------------------
 
 
+def cases(options: argparse.Namespace) -> list[tuple[str, str, int, str]]:
+    """Preset, scale, seed and fault of each case that is asked for."""
+    return [(p, options.scale, s, f) for p in options.presets for s in options.seeds for f in options.faults]
+
+
+def kept_in(folder: Path, one: tuple[str, str, int, str]) -> Path:
+    """Where the data and the run of a case are."""
+    return folder / "-".join(map(str, one))
+
+
 def run_case(preset: str, scale: str, seed: int, fault: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     log = folder / "log.txt"
@@ -262,17 +272,18 @@ def main() -> int:
         found = case(preset, scale, seed, fault, Path(folder))
         (Path(folder) / "found.json").write_text(json.dumps(found, default=float))
         return 0
+    used = [f for f in (kept_in(options.keep, c) for c in cases(options)) if f.exists()] if options.keep else []
+    if used:
+        parser.error(f"{used[0]} exists already: choose another folder with --keep, or remove it.")
     good = True
-    for preset in options.presets:
-        for seed in options.seeds:
-            for fault in options.faults:
-                began = time.monotonic()
-                title = f"{preset} {options.scale} seed {seed} {fault:<11}"
-                with tempfile.TemporaryDirectory() as scratch:
-                    folder = (options.keep or Path(scratch)) / f"{preset}-{options.scale}-{seed}-{fault}"
-                    found = run_case(preset, options.scale, seed, fault, folder)
-                good &= show(f"{title} {time.monotonic() - began:4.0f} s", fault, found, options.account)
-                sys.stdout.flush()
+    for one in cases(options):
+        preset, scale, seed, fault = one
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            found = run_case(preset, scale, seed, fault, kept_in(options.keep or Path(scratch), one))
+        title = f"{preset} {scale} seed {seed} {fault:<11} {time.monotonic() - began:4.0f} s"
+        good &= show(title, fault, found, options.account)
+        sys.stdout.flush()
     return 0 if good or not options.check else 1
 
 

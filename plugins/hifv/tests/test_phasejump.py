@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from pl_hif.visibilities import Piece
+from pl_hifv import phases as looking
 from pl_hifv.heuristics.phasejump import jumps
 
 RNG = np.random.default_rng(4)
@@ -56,3 +60,26 @@ def test_noisy_phases_need_a_larger_step():
 
 def test_phases_near_half_a_turn_are_no_jump():
     assert jumps(*made(np.full((40, 4), 180.0)), SCANS) == ()
+
+
+def test_the_step_of_one_antenna_is_not_seen_in_the_others(monkeypatch):
+    # Three antennas, 10 of 25 integrations of a scan off by 100 degrees: the mean of the baselines to the antenna is
+    # 0.6 + 0.4 exp(i 100 deg) = 0.66 exp(i 37 deg), the sum of another one 1 + 0.66 exp(-i 37 deg) before (-14 deg) and
+    # 1 + 0.66 exp(i 63 deg) after the step (25 deg): 39 degrees more, a ghost above the limit of 30.
+    one, two = np.tile([0, 0, 1], 25), np.tile([1, 2, 2], 25)
+    number = np.repeat(np.arange(25), 3)
+    turned = np.where(number >= 15, np.exp(1j * np.radians(100.0)), 1.0)
+    data = np.where(one == 1, turned, np.where(two == 1, turned.conj(), 1.0))[None, None, :]
+    columns = {
+        "DATA": data, "FLAG": np.zeros(data.shape, bool), "TIME": 10.0 * number, "ANTENNA1": one, "ANTENNA2": two,
+        "SCAN_NUMBER": np.full(75, 4),
+    }  # fmt: skip
+    ms = SimpleNamespace(
+        antennas=[SimpleNamespace(id=i, name=f"ea0{i}") for i in range(3)],
+        scans=[SimpleNamespace(interval_s={0: 10.0})], spw=lambda s: SimpleNamespace(id=s),
+        polarization_of=lambda s: SimpleNamespace(correlations=("RR",)), field=lambda f: SimpleNamespace(name="T"),
+    )  # fmt: skip
+    monkeypatch.setattr(looking, "pieces", lambda *a, **k: iter([Piece(spw=0, columns=columns)]))
+    (found,) = looking.find_jumps(None, ms, 0, [4], [0], "DATA")
+    assert (found.antenna, found.start_s, found.end_s) == ("ea01", 145.0, 245.0)
+    assert found.degrees == pytest.approx(100, abs=3)

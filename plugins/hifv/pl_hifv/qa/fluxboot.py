@@ -14,9 +14,9 @@ from pl_kernel.qa import AppliesTo
 GOOD_RESIDUAL = 0.01
 LARGE_RESIDUAL = 0.3
 HALF = 0.5
-RELATIVE = 0.9
-"""Score of a flux scale that is relative by decision: green, and yet not as good as one in Jy."""
-NEEDLESSLY_RELATIVE = 0.66
+RELATIVE = 0.66
+"""Score of a flux scale that is relative by decision, a warning: nobody may take the numbers for Jy."""
+NEEDLESSLY_RELATIVE = 0.5
 
 
 @scorer(FluxbootResult)
