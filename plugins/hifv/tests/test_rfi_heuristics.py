@@ -121,6 +121,12 @@ def test_noise_slow_changes_and_short_scans_make_no_burst():
     assert not bursts(np.array([1.0, 1, 9, 1])[:, None] * np.ones(8), np.zeros(4)).any()
 
 
+def test_interference_that_lasts_and_wanders_is_no_burst():
+    amplitude = np.random.default_rng(3).normal(7.0, 0.05, (40, 16))
+    amplitude[:, 9] += 30 * np.random.default_rng(4).uniform(0.2, 1.8, 40)
+    assert not bursts(amplitude, np.zeros(40)).any()
+
+
 def test_missing_data_are_no_burst():
     amplitude = np.full((10, 8), np.nan)
     amplitude[:, 4] = 1.0

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 EXCESS = 1.3
 """A burst is so much brighter than the median of its scan …"""
 SIGMAS = 6.0
-"""… and stands out from the scatter of the scan (1.4826·MAD) by so much."""
+"""… and stands out by so much from the scatter of the scan, and of its channel (1.4826·MAD)."""
 FEWEST = 6
 """Integrations a scan must have: the median of fewer may be of the burst itself."""
 
@@ -20,8 +20,10 @@ def bursts(amplitude: ArrayLike, scans: ArrayLike) -> np.ndarray:
         median half of the baselines must see the burst: a bad antenna or baseline is none, and all may be flagged.
     scans : (times,) their numbers.
 
-    What lasts for more than half of a scan is in its median and is found by its spectrum instead. To flag a burst where
-    it is found spares its neighbours: sliding windows, as rflag's of three integrations, take two more on each side.
+    What lasts for more than half of a scan is in its median and is found by its spectrum instead: it wanders all the
+    time, which is no burst. The scatter of a channel is that below its median, where no burst adds to it. To flag a
+    burst where it is found spares its neighbours: sliding windows, as rflag's of three integrations, take two more on
+    each side.
     """
     values, numbers = np.asarray(amplitude, float), np.asarray(scans)
     found = np.zeros(values.shape, bool)
@@ -39,5 +41,11 @@ def bursts(amplitude: ArrayLike, scans: ArrayLike) -> np.ndarray:
         if not known.size:
             continue
         scatter = 1.4826 * float(np.median(np.abs(known - np.median(known))))
-        found[mine] = np.nan_to_num(ratio, nan=0.0) > max(EXCESS, 1 + SIGMAS * scatter)
+        limit = np.maximum(EXCESS, 1 + SIGMAS * np.maximum(scatter, _below(ratio)))
+        found[mine] = np.nan_to_num(ratio, nan=0.0) > limit
     return found
+
+
+def _below(ratio: np.ndarray) -> np.ndarray:
+    """1.4826 times the median distance below 1 of what is below it, by channel."""
+    return np.array([1.4826 * np.median(1 - c[c <= 1]) if np.any(c <= 1) else 0.0 for c in ratio.T])
