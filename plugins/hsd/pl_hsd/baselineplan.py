@@ -18,7 +18,7 @@ from pl_hsd.ranges import MS, SpectralRanges
 from pl_hsd.rowmap import rows_in
 from pl_hsd.rows import RowTable, origin_name
 from pl_hsd.strategy import strategy
-from pl_kernel.errors import InputError, PlError
+from pl_kernel.errors import InputError, PlError, UnknownName
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.frames import measures_converter
 from pl_kernel.ms.model import MeasurementSet
@@ -84,6 +84,20 @@ def plan_work(ctx: StageContext, inputs: Any) -> Work:
     return Work(tuple(groups), tables, indices)
 
 
+def check_polarizations(ctx: StageContext, inputs: Any) -> None:
+    """Raise UnknownName for a polarization that no science window has."""
+    windows = [(ms, spw.id) for ms in ctx.measurement_sets(inputs.vis) for spw in ms.science_spws]
+    known = {name for ms, spw in windows for name in ms.polarization_of(spw).correlations}
+    for name in inputs.pol:
+        if name not in known:
+            raise UnknownName("polarization", name, sorted(known))
+
+
+def chosen_polarizations(correlations: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...]:
+    """Their numbers; all when none is named."""
+    return tuple(k for k, name in enumerate(correlations) if not wanted or name in wanted)
+
+
 def numbers(text: str, what: str) -> set[int]:
     """A list of numbers such as "17,19".  Raises InputError for anything else."""
     try:
@@ -111,7 +125,7 @@ def search_jobs(ctx: StageContext, inputs: Any, work: Work, lines: Mapping[int |
                 table = work.tables[member.origin]
                 columns[name] = (record, column_of_spectra(record), rows_in(ctx, record, np.asarray(table["row"])))
             record, column, rows = columns[name]
-            members.append(_search_member(ctx, work, member, record, column, rows, given))
+            members.append(_search_member(ctx, inputs, work, member, record, column, rows, given))
         first = group.members[0]
         origin = ctx.context.measurement_set(first.origin)
         window = origin.spw(int(first.origin_spw))
@@ -153,15 +167,17 @@ def column_of_spectra(ms: MeasurementSet) -> str:
 
 
 def _search_member(
-    ctx: StageContext, work: Work, member: Member, record: MeasurementSet, column: str, rows: NDArray[np.int64],
-    given: WindowLines | None,
+    ctx: StageContext, inputs: Any, work: Work, member: Member, record: MeasurementSet, column: str,
+    rows: NDArray[np.int64], given: WindowLines | None,
 ) -> SearchMember:  # fmt: skip
     table, index = work.tables[member.origin], work.indices[member]
     known = ctx.value(DEVIATION_MASKS, {}).get(member.origin, {}).get(key_of(member))
+    correlations = ctx.context.measurement_set(member.origin).polarization_of(member.origin_spw).correlations
+    wanted = np.isin(np.arange(table["row_valid"].shape[1]), chosen_polarizations(correlations, inputs.pol))
     return SearchMember(
         key=key_of(member), origin=member.origin, path=record.path, column=column, rows=rows[index],
         ra_deg=table["ofs_ra_deg"][index], dec_deg=table["ofs_dec_deg"][index],
-        exposure_s=table["exposure_s"][index], tsys_k=table["tsys_k"][index], valid=table["row_valid"][index],
+        exposure_s=table["exposure_s"][index], tsys_k=table["tsys_k"][index], valid=table["row_valid"][index] & wanted,
         given=SpectralRanges() if given is None else _given_channels(ctx, member, given),
         deviation=None if known is None else SpectralRanges.of(known, MS),
     )  # fmt: skip
@@ -265,6 +281,7 @@ def _fit_member(
         keys={**keys, "IFNO": np.full(index.size, int(member.spw))},
         deviation=outcome.deviation[number], lines=lines.clipped(group.nchan), grid=outcome.grid,
         choice=fit_choice(inputs, int(group.spw)), correlations=correlations,
+        pols=chosen_polarizations(correlations, inputs.pol),
         file=str(ctx.stage_dir / "spectra" / f"group{group.id}.member{number}.npz"),
     )  # fmt: skip
 

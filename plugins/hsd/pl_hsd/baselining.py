@@ -44,6 +44,7 @@ class FitMember:
 
     keys : SCANNO, BEAMNO, ANTNO, IFNO, TIME of the rows in the measurement set the baselines belong to.
     spw, field, antenna : virtual id and names, for the reader.  lines : channels with lines anywhere on the map.
+    pols : numbers of the polarizations that get baselines; spectra of others are flagged.
     """
 
     spw: int
@@ -63,6 +64,7 @@ class FitMember:
     grid: SkyGrid
     choice: FitChoice
     correlations: tuple[str, ...]
+    pols: tuple[int, ...]
     file: str
 
 
@@ -165,7 +167,7 @@ def _fit_member(table: Any, baselines: Any, text: IO[str], member: FitMember, jo
         here = order[part]
         rms[here] = _fit_block(table, baselines, text, member, job, here, keep_out, tally, means)
     means.save(Path(member.file), rms)
-    return [_summary(job, member, pol, tally, means, rms) for pol in range(n_pol)]
+    return [_summary(job, member, pol, tally, means, rms) for pol in member.pols]
 
 
 def raster_blocks(raster_row: IntArray, limit: int) -> Iterator[slice]:
@@ -190,7 +192,8 @@ def _fit_block(
     rows, n_pol, n_chan = member.rows[here], tally.n_pol, member.n_chan
     data, flags = spectra.read_open(table, job.column, rows)
     masked = masks_by_channel(member.mask_offsets, member.mask_spans, here, n_chan) | keep_out
-    use = (~flags & ~masked[:, None, :]).reshape(-1, n_chan)
+    wanted = np.isin(np.arange(n_pol), member.pols)
+    use = (~flags & ~masked[:, None, :] & wanted[None, :, None]).reshape(-1, n_chan)
     flat = data.reshape(-1, n_chan)
     orders = _orders(flat, use, member, job.edge, here, n_pol)
     fitted, functions = fit_spectra(flat, use, orders, member.choice, n_chan - sum(job.edge))

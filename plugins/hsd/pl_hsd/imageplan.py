@@ -295,7 +295,11 @@ def _effective_bandwidth(ctx: StageContext, ms: MeasurementSet, window: Spectral
 
 
 def _off_times(ctx: StageContext, members: Iterable[Member]) -> dict[Member, float]:
-    """Mean integration time of the OFFs in the sky caltables; members without one are left out."""
+    """Integration time of the OFFs in the sky caltables; members without one are left out.
+
+    The harmonic mean, since the variance of an OFF goes with one over its time: where edges of a map are the OFF, those
+    along the first and last row are many times as long as the others.
+    """
     members = list(members)
     found: dict[Member, float] = {}
     for origin in dict.fromkeys(m.origin for m in members):
@@ -311,7 +315,7 @@ def _off_times(ctx: StageContext, members: Iterable[Member]) -> dict[Member, flo
             here = (spw == int(m.origin_spw)) & (antenna == m.antenna)
             here &= np.isin(field, (m.origin_field, off.get(m.origin_field)))  # itself: the edge of the map is its OFF
             if m.origin == origin and here.any():
-                found[m] = float(interval[here].mean())
+                found[m] = float(1 / np.mean(1 / interval[here]))
     return found
 
 

@@ -194,26 +194,35 @@ def _statistics(
     for part in raster_blocks(member.raster_row[order], step):
         here = order[part]
         masked = masks_by_channel(member.mask_offsets, member.mask_spans, here, member.n_chan) | keep_out
-        data, flags = spectra.read_open(table, job.column, member.rows[here])
-        flagged[here] = flags.mean(axis=2)
         if not job.after:
             masked = np.broadcast_to(keep_out, masked.shape)
-        use = ~flags & ~masked[:, None, :]
-        sets = [("after" if job.after else "before", data, use)]
-        if before is not None:
-            raw, raw_flags = spectra.read_open(before, job.column_before, member.rows_before[here])
-            sets.append(("before", raw, use & ~raw_flags))
-        for when, values, chosen in sets:
-            reach = job.rules.neighbours_after if when == "after" else job.rules.neighbours_before
-            threshold = job.rules.thresholds.get("pofr" if when == "after" else "prfr", np.inf)
-            for pol in range(n_pol):
-                rms = spectrum_rms(values[:, pol], chosen[:, pol])
-                found[f"rms_{when}"][here, pol] = rms
-                found[f"mean_{when}"][here, pol] = running_mean_deviation(
-                    values[:, pol], chosen[:, pol], member.raster_row[here], reach,
-                    ~clip(rms, threshold, rounds=job.rules.rounds).good,
-                )  # fmt: skip
+        # A function of its own: what it read is gone before the next spectra are read.
+        flagged[here] = _block_statistics(table, before, member, job, here, masked, found)
     return found, flagged
+
+
+def _block_statistics(
+    table: Any, before: Any, member: JudgedMember, job: JudgeJob, here: IntArray, masked: BoolArray,
+    found: dict[str, FloatArray],
+) -> FloatArray:  # fmt: skip
+    """Fill in the statistics of some whole raster rows; return the flagged fraction of each spectrum."""
+    data, flags = spectra.read_open(table, job.column, member.rows[here])
+    use = ~flags & ~masked[:, None, :]
+    sets = [("after" if job.after else "before", data, use)]
+    if before is not None:
+        raw, raw_flags = spectra.read_open(before, job.column_before, member.rows_before[here])
+        sets.append(("before", raw, use & ~raw_flags))
+    for when, values, chosen in sets:
+        reach = job.rules.neighbours_after if when == "after" else job.rules.neighbours_before
+        threshold = job.rules.thresholds.get("pofr" if when == "after" else "prfr", np.inf)
+        for pol in range(data.shape[1]):
+            rms = spectrum_rms(values[:, pol], chosen[:, pol])
+            found[f"rms_{when}"][here, pol] = rms
+            found[f"mean_{when}"][here, pol] = running_mean_deviation(
+                values[:, pol], chosen[:, pol], member.raster_row[here], reach,
+                ~clip(rms, threshold, rounds=job.rules.rounds).good,
+            )  # fmt: skip
+    return np.asarray(flags.mean(axis=2))
 
 
 def _rejected(

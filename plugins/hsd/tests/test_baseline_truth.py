@@ -210,3 +210,17 @@ def test_casa_alone_fits_and_applies_the_same(run: Run, tmp_path: Path) -> None:
             np.testing.assert_allclose(ours[~flags], theirs[~flags], atol=tolerance)
             if name == "fit.ms":
                 np.testing.assert_allclose(weight, their_weight, rtol=1e-3)
+
+
+def test_a_chosen_polarization_gets_baselines_and_the_other_is_flagged(run: Run) -> None:
+    """As sdbaseline does it. The last test of this file: it adds a stage to the run."""
+    from pl_kernel.session import Session
+
+    with Session.open(run.root) as session:
+        outcome = session.run_stage("hsd_baseline", pol="XX", spw=str(SPW), antenna="PM01")
+    assert outcome.status == "ok"
+    result = run.result("006-hsd_baseline")
+    assert {(f["pol"], f["antenna"], f["failed"]) for f in result["fits"]} == {("XX", "PM01", 0)}
+    data, flags, _ = run.spectra(result["outputs"]["tp.ms"], 0)
+    assert flags[:, 1].all() and not flags[:, 0].any(axis=1).all()
+    assert abs(np.median(data[:, 0, :60])) < 0.05

@@ -12,6 +12,7 @@ from pl_hsd.baselineplan import (
     DEVIATION_MASKS,
     INPUT_TYPES,
     Work,
+    check_polarizations,
     fit_choice,
     fit_jobs,
     known_functions,
@@ -89,6 +90,9 @@ class BaselineInputs(Inputs):
     field: str = param("", doc="Fields to work on, as a CASA selection; default all targets.")
     antenna: str = param("", doc="Antennas to work on; default all.")
     spw: str = param("", doc="Spectral windows to work on, by their number in the run; default all science windows.")
+    pol: tuple[str, ...] = param(
+        (), doc="Polarizations to work on, such as XX; default all. Others are flagged in the new measurement set."
+    )
 
     def check_together(self) -> None:
         """Raise InputError for a sinusoid without wave numbers."""
@@ -176,6 +180,7 @@ class Baseline(Stage[BaselineInputs, BaselineResult]):
     def check(self, ctx: StageContext, inputs: BaselineInputs) -> None:
         parse_linewindow(inputs.linewindow)
         edge = edges_of(inputs.edge)
+        check_polarizations(ctx, inputs)
         for group in plan_work(ctx, attrs.evolve(inputs, edge=edge)).groups:
             fit_choice(inputs, int(group.spw))
             if sum(edge) >= group.nchan:

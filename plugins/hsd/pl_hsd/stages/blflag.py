@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pl_hsd.baselineplan import DEVIATION_MASKS, INPUT_TYPES, column_of_spectra, key_of, numbers
+from pl_hsd.baselineplan import (
+    DEVIATION_MASKS,
+    INPUT_TYPES,
+    check_polarizations,
+    chosen_polarizations,
+    column_of_spectra,
+    key_of,
+    numbers,
+)
 from pl_hsd.groups import Member, ReductionGroup, reduction_groups
 from pl_hsd.heuristics.spectralstats import UNKNOWN, read_factors
 from pl_hsd.k2jy import k2jy
@@ -26,7 +34,6 @@ from pl_hsd.spectrumjudging import (
 )
 from pl_hsd.stages.baseline import edges_of
 from pl_kernel import DataError, Inputs, PlError, Result, Stage, param
-from pl_kernel.errors import UnknownName
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import ItemContext, StageContext
@@ -93,10 +100,7 @@ class Blflag(Stage[BlflagInputs, BlflagResult]):
     page_reads = frozenset()
 
     def check(self, ctx: StageContext, inputs: BlflagInputs) -> None:
-        known = {c for ms in ctx.measurement_sets(inputs.vis) for spw in ms.science_spws for c in _names(ms, spw.id)}
-        for name in inputs.pol:
-            if name not in known:
-                raise UnknownName("polarization", name, sorted(known))
+        check_polarizations(ctx, inputs)
 
     def run(self, ctx: StageContext, inputs: BlflagInputs) -> BlflagResult:
         jobs, places = _jobs(ctx, inputs)
@@ -216,7 +220,7 @@ def _member(
         mask_spans=np.asarray(spans, dtype=np.int64)[place] if place.size else np.zeros((0, 2), dtype=np.int64),
         deviation=SpectralRanges.of(masks, MS), bandwidth_hz=_bandwidth(ctx, origin, member),
         jy_per_k=_factors(ctx, member, correlations), factors=_scales(ctx, ms), correlations=correlations,
-        pols=tuple(k for k, name in enumerate(correlations) if not inputs.pol or name in inputs.pol),
+        pols=chosen_polarizations(correlations, inputs.pol),
         file=str(ctx.stage_dir / "statistics" / f"{ms.stem}.{number}.npz"),
     )  # fmt: skip
 

@@ -139,9 +139,10 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
             self._sdcal(ctx, ms, part, mode, inputs, inputs.field or ms.field_selection([ms.field(target)]))
             with ctx.casa.table(part, nomodify=False) as made:
                 made.putcol("FIELD_ID", np.full(made.nrows(), target))
-                if made.getkeyword("VisCal") == "SDSKY_OTF":
-                    # applycal (CASA 6.7) refuses these; they hold what those of rasters do, and are applied alike.
+                if mode == "otf":
+                    # applycal (CASA 6.7) refuses SDSKY_OTF; it holds what tables of rasters do, and is applied alike.
                     made.putkeyword("VisCal", "SDSKY_RASTER")
+                    made.putinfo({**made.info(), "subType": "SDSKY_RASTER"})
                 if part != table:
                     made.copyrows(str(ctx.work / table))
             if part != table:
