@@ -150,8 +150,7 @@ class Casa:
         try:
             yield tool
         finally:
-            tool.close()
-            tool.done()
+            tool.done()  # closes; after close() it would complain in CASA's log that no table is open
 
     @contextlib.contextmanager
     def ms(self, path: str | os.PathLike[str], nomodify: bool = True) -> Iterator[Any]:

@@ -283,7 +283,7 @@ def outcome_as_json(session: Session, outcome: RunOutcome) -> dict[str, Any]:
 
 
 def _log_tail(session: Session, lines: int = 8) -> list[str]:
-    """Last lines of CASA's log of the stage that failed."""
+    """Last complaints in CASA's log of the stage that failed; there are none when it was not CASA that failed."""
     folders = session.folder.stage_dirs()
     log = folders[-1] / "casa.log" if folders else None
     if log is None or not log.is_file():
@@ -291,7 +291,7 @@ def _log_tail(session: Session, lines: int = 8) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode("utf-8", "replace")
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    return [line for line in text.splitlines() if line.split("\t")[1:2] in (["WARN"], ["SEVERE"], ["ERROR"])][-lines:]
 
 
 def _import_stage(plan: Recipe, known: Registry) -> str | None:
