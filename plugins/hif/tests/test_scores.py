@@ -10,6 +10,7 @@ import pytest
 from pl_hif.cleaning import Attempt
 from pl_hif.flags import FlagCounts
 from pl_hif.heuristics.refant import RankedAntenna
+from pl_hif.islandflux import IslandFlux
 from pl_hif.measure import ImageNumbers
 from pl_hif.qa import calibration as cal
 from pl_hif.qa import imaging as img
@@ -216,6 +217,23 @@ def test_an_image_at_the_noise_of_its_data_is_good_and_one_far_above_is_not() ->
     # Half way between 1 and 5 the error function is at its middle: 0.34 + 0.66/2; the peak adds next to nothing.
     assert images(made(0.003))["image.noise_ratio"].score == pytest.approx(0.67, abs=2e-3)
     assert images(made(0.01))["image.noise_ratio"].score == pytest.approx(0.34, abs=1e-3)
+
+
+def test_flux_densities_that_clean_did_not_settle_cost_score_and_are_named() -> None:
+    def found(missing: float, error: float = 0.001) -> QAScore:
+        islands = (
+            IslandFlux(pixel=(64, 64), flux_jy=0.12, missing=0.001, error=error),
+            IslandFlux(pixel=(40, 71), flux_jy=0.06, missing=missing, error=error),
+        )
+        return images(attrs.evolve(made(0.001), islands=islands, sidelobe=0.57))["image.convergence"]
+
+    assert found(0.02).score == 1.0
+    # (23 % - 3 · 0.1 %) of half the brightest: beyond 5 % of it.
+    low = found(0.23)
+    assert low.score == pytest.approx(0.34)
+    assert "(40, 71)" in low.long and "57 %" in low.long
+    assert found(0.23, error=0.08).score == 1.0  # noise
+    assert "image.convergence" not in images(made(0.001))
 
 
 def test_a_diverged_or_missing_image_scores_zero() -> None:

@@ -106,8 +106,8 @@ def images_listed(result: MakeimlistResult, context: Context) -> list[QAScore]:
 
 @scorer(MakeimagesResult)
 def images_made(result: MakeimagesResult) -> list[QAScore]:
-    """Made of expected; failed or diverged 0; noise against what is to be expected; what is left in the residual;
-    dynamic range.
+    """Made of expected; failed or diverged 0; noise against what is to be expected; what is left in the residual, and
+    what of it belongs to sources; dynamic range.
 
     The noise ratio is 1 at 1 and falls to 0.34 at 5 (the reference's map for its images with known sensitivity).
     Expected is what the visibilities' own scatter promises, and a thousandth of the peak (more for few antennas):
@@ -171,6 +171,8 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
                 long=f"The noise of {image.name} could not be measured.", applies_to=where,
             )
         )  # fmt: skip
+    if image.islands:
+        scores.append(_convergence(image))
     if t.intent != "TARGET" and n.rms > 0:
         dynamic = n.peak / n.rms
         scores.append(
@@ -181,6 +183,27 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
             )
         )  # fmt: skip
     return scores
+
+
+def _convergence(image: MadeImage) -> QAScore:
+    """What clean left of the worst island, relative to the brightest: 1 up to 2 %, 0.34 at 5 %.
+
+    The fit cannot see what fits the data as well as the truth does; on simulated fields it saw a half to a quarter of
+    what was missing, so that 5 % seen are 10 % and more.
+    """
+    brightest = max(i.flux_jy for i in image.islands)
+    worst = max(image.islands, key=lambda i: max(abs(i.missing) - 3 * i.error, 0.0) * i.flux_jy)
+    off = max(abs(worst.missing) - 3 * worst.error, 0.0) * worst.flux_jy / brightest
+    score = max(0.34, linear(off, 0.02, 0.05, 1.0, 0.34))
+    where = f"the source at pixel ({worst.pixel[0]}, {worst.pixel[1]})"
+    return QAScore(
+        metric="image.convergence", value=off, score=score, short=f"{image.target.field}: {100 * off:.1f} % left over",
+        long=f"The residual of {image.name} fits {100 * worst.missing:.1f} % of the flux density of {where}, "
+        f"{100 * off:.1f} % of the brightest source beyond noise."
+        + (f" Clean could not separate the sources, whose sidelobes reach {100 * image.sidelobe:.0f} %: flux densities "
+           "and spectral indices are off by as much or more. Image more data together." if score < 0.9 else ""),
+        applies_to=AppliesTo(field=image.target.field, spw=image.target.spws, intent=image.target.intent),
+    )  # fmt: skip
 
 
 def _jy(value: float) -> str:

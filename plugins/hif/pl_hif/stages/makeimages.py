@@ -9,6 +9,7 @@ import attrs
 
 from pl_hif import cleaning, cubeparts, measure
 from pl_hif.cleaning import Attempt, Dirty, Settings
+from pl_hif.islandflux import IslandFlux, island_fluxes
 from pl_hif.measure import ImageNumbers
 from pl_hif.targets import CLEAN_LIST, CleanTarget
 from pl_kernel import Inputs, PlError, Result, Stage, param
@@ -45,7 +46,10 @@ class MakeimagesInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class MadeImage:
-    """One image: its target, files in the work folder by kind, numbers, and how clean went."""
+    """One image: its target, files in the work folder by kind, numbers, and how clean went.
+
+    ``islands`` are the brightest islands of a target's continuum image, with what clean left of each.
+    """
 
     target: CleanTarget
     name: str
@@ -55,6 +59,7 @@ class MadeImage:
     attempts: tuple[Attempt, ...] = attrs.field(converter=tuple)
     sidelobe: float = 0.0
     moments: dict[str, str] = attrs.field(factory=dict)
+    islands: tuple[IslandFlux, ...] = attrs.field(default=(), converter=tuple)
 
     @property
     def diverged(self) -> bool:
@@ -189,6 +194,7 @@ def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attem
         sidelobe=dirty.sidelobe,
         attempts=attempts,
         moments=moments,
+        islands=island_fluxes(ctx, stem, target, dirty.thermal),
     )
 
 

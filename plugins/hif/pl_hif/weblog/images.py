@@ -100,6 +100,19 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
             formats=dict.fromkeys(("Found above", "Noise there", "From", "Down to", "Residual"), ".3f"),
             caption="Rounds of cleaning: what stood out of noise and sidelobes, and how deep it was cleaned.",
         )  # fmt: skip
+    islands = [
+        [i.target.field, spw_text(i.target.spws), f"{k.pixel[0]}, {k.pixel[1]}", 1e3 * k.flux_jy, 100 * k.missing,
+         100 * k.error]
+        for i in result.images
+        for k in i.islands
+    ]  # fmt: skip
+    if islands:
+        page.table(
+            ["Field", "Spw", "Pixel", "Flux density", "Left over", "Error"], rows=islands, filters=("Field", "Spw"),
+            units={"Flux density": "mJy", "Left over": "%", "Error": "%"},
+            formats={"Flux density": ".3f", "Left over": ".2f", "Error": ".2f"},
+            caption="The brightest islands of clean's model, and what the residual says they lack.",
+        )  # fmt: skip
 
 
 _STOPS = {
