@@ -133,7 +133,8 @@ def search_group(ctx: ItemContext, job: SearchJob) -> SearchOutcome:
         if not job.raster:
             detections = finest(detections)
         if job.raster:
-            found, clustered = _on_sky(detections, gridded.planes_filled, grid, job)
+            band = max(edges[0], job.edge[0]), job.n_chan - 1 - max(edges[1], job.edge[1])
+            found, clustered = _on_sky(detections, gridded.planes_filled, grid, job, band)
             for line, size in zip(found, clustered, strict=True):
                 centre, width = channel_range(line)
                 lines.append(
@@ -173,12 +174,12 @@ def _gather(
 
 
 def _on_sky(
-    detections: Detections, planes_filled: IntArray, grid: SkyGrid, job: SearchJob
+    detections: Detections, planes_filled: IntArray, grid: SkyGrid, job: SearchJob, band: tuple[int, int]
 ) -> tuple[list[LineOnSky], list[int]]:
     shape = (grid.n_y, grid.n_x)
     clusters = find_clusters(detections.width, detections.centre, job.n_chan, job.algorithm)
     fewest = most_valid(clusters, detections, planes_filled, shape)
-    judged = [validate(cluster, detections, planes_filled, shape, fewest) for cluster in clusters]
+    judged = [validate(cluster, detections, planes_filled, shape, fewest, band) for cluster in clusters]
     return judged, [int(c.members.size) for c in clusters]
 
 

@@ -335,6 +335,24 @@ class TestFlatness:
         assert integrated_flatness(np.zeros(100), np.zeros(100, dtype=bool)) is None
 
 
+def test_what_reaches_the_end_of_the_band_in_one_position_is_no_line() -> None:
+    """Channels 0 to 7, found in all averages of one position, or of three; the same inside the band is a line."""
+    from pl_hsd.heuristics.clustering import Cluster
+
+    planes_filled = np.full(SIDE**2, PLANES)
+
+    def judged(cells: list[int], first: int) -> bool:
+        spectrum = np.concatenate([np.arange(PLANES) + PLANES * c for c in cells])
+        channel = np.full(spectrum.size, first)
+        lines = Detections(spectrum, channel, channel + 7, np.ones_like(spectrum))
+        cluster = Cluster(members=np.arange(spectrum.size), centre=first + 3.5, width=8.0)
+        fewest = most_valid([cluster], lines, planes_filled, (SIDE, SIDE))
+        return validate(cluster, lines, planes_filled, (SIDE, SIDE), fewest, (0, CHANNELS - 1)).valid
+
+    assert not judged([40], 0) and not judged([40], CHANNELS - 8)
+    assert judged([40], 100) and judged([40, 41, 49, 50], 0)
+
+
 def test_a_bright_narrow_line_is_as_wide_as_the_finest_binning_shows_it_unless_it_stands_on_a_pedestal() -> None:
     """A maser of 4,096 channels of noise: 100 sigma, FWHM 90; seen above 1 sigma over 230 channels."""
     rng = np.random.default_rng(7)

@@ -95,12 +95,15 @@ def _votes(lines: Detections) -> IntArray:
 
 
 def validate(
-    cluster: Cluster, lines: Detections, planes_filled: IntArray, shape: tuple[int, int], fewest: int = 0
-) -> LineOnSky:
+    cluster: Cluster, lines: Detections, planes_filled: IntArray, shape: tuple[int, int], fewest: int = 0,
+    band: tuple[int, int] | None = None,
+) -> LineOnSky:  # fmt: skip
     """Judge one cluster.
 
     planes_filled : number of spectra in each cell.  shape : (n_y, n_x).
     fewest : valid members of the largest cluster, from ``most_valid``; smaller parts than half of it are dropped.
+    band : first and last channel with data. What reaches one of them may be the bend of a baseline that a raster row
+    shares; such a line needs three positions beside each other, where the reference pipeline takes a single one.
     """
     own = lines.chosen(cluster.members)
     maps: dict[str, FloatArray] = {}
@@ -120,7 +123,8 @@ def validate(
     if not maps["final"].any():
         return rejected("marginal at every position")
     surfaces = []
-    need = min(0.5 * fewest, _FEWEST_CELLS)
+    at_edge = band is not None and bool(np.median(own.first) <= band[0] or np.median(own.last) >= band[1])
+    need = _FEWEST_CELLS if at_edge else min(0.5 * fewest, _FEWEST_CELLS)
     for part in connected(maps["final"] > 0):
         core = part & (maps["final"] > VALID)
         lonely = part.sum() == 1 and spectra[part].sum() <= 1

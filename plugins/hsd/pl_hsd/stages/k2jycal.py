@@ -192,13 +192,7 @@ def _make_table(
         file = ctx.path(ms, "factors", ext="csv")
         Path(file).write_text(jyperk.to_csv(ms.basename, {key: value for key, (value, _) in found.items()}))
         ctx.casa.gencal(vis=ms.path, caltable=table, caltype="jyperk", infile=file)
-        # gencal leaves 1 where it was told nothing, and correlations share the flag of their row's receptor.
-        lines = [
-            f"mode='manual' antenna='{antenna}' spw='{compact_ids(spws)}' reason='no Jy/K factor'"
-            for antenna, spws in _by_antenna(missing).items()
-        ]
-        if lines:
-            ctx.casa.flagdata(vis=table, mode="list", inpfile=lines, action="apply", flagbackup=False)
+        _flag_missing(ctx, ms, table, missing)
     if missing:
         ctx.log.error(f"{ms.name}: {len(missing)} combinations of spw, antenna and correlation have no Jy/K factor.")
     factors = tuple((*key, value, source) for key, (value, source) in sorted(found.items()))
@@ -206,6 +200,27 @@ def _make_table(
         vis=ms.name, table=table, factors=factors, missing=missing, service=told,
         implausible=odd if ctx.telescope(ms).dish_diameter_m == 12.0 else (),
     )  # fmt: skip
+
+
+def _flag_missing(ctx: StageContext, ms: MeasurementSet, table: str, missing: Sequence[Key]) -> None:
+    """Flag what gencal left at 1 because it was told nothing; both receptors of an antenna.
+
+    flagdata would do it, and is what the script of the run says; here it died (SIGSEGV, CASA 6.7) on tables of some
+    sets.
+    """
+    by_antenna = _by_antenna(missing)
+    lines = [
+        f"mode='manual' antenna='{antenna}' spw='{compact_ids(spws)}' reason='no Jy/K factor'"
+        for antenna, spws in by_antenna.items()
+    ]
+    if not lines:
+        return
+    numbers = {(a.id, spw) for a in ms.antennas for spw in by_antenna.get(a.name, ())}
+    with ctx.casa.table(table, nomodify=False) as opened:
+        antenna, spw, flag = (opened.getcol(c) for c in ("ANTENNA1", "SPECTRAL_WINDOW_ID", "FLAG"))
+        flag[..., [(int(a), int(s)) in numbers for a, s in zip(antenna, spw, strict=True)]] = True
+        opened.putcol("FLAG", flag)
+    ctx.casa.record("flagdata", vis=table, mode="list", inpfile=lines, action="apply", flagbackup=False)
 
 
 def _by_antenna(keys: Sequence[Key]) -> dict[str, set[int]]:
