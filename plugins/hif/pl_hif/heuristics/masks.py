@@ -76,20 +76,39 @@ def local_noise(residual: NDArray[np.floating], without: NDArray[np.bool_], tile
     Robust noise in tiles of ``tile`` pixels that overlap by half, without the pixels of ``without`` and those that are
     not finite; interpolated linearly. A tile without pixels takes the noise of the whole image.
     """
-    from scipy.ndimage import map_coordinates
-
+    # Two pixels per beam say all there is (tiles are ten beams wide): the medians are most of the time.
+    every = max(1, tile // 20)
     usable = np.where(without | ~np.isfinite(residual), np.nan, residual)
     whole = robust_sigma(usable)
     step = max(tile // 2, 1)
     centres = [np.arange(step, max(n - step, step) + 1, step) for n in residual.shape]
     grid = np.full((len(centres[0]), len(centres[1])), whole)
     for i, x in enumerate(centres[0]):
-        for j, y in enumerate(centres[1]):
-            part = usable[max(x - step, 0) : x + step, max(y - step, 0) : y + step]
-            if np.isfinite(part).sum() > 0.25 * part.size:
-                grid[i, j] = robust_sigma(part)
-    at = np.meshgrid(*((np.arange(n) - step) / step for n in residual.shape), indexing="ij")
-    return map_coordinates(grid, at, order=1, mode="nearest")
+        band = usable[max(x - step, 0) : x + step : every]
+        if band.shape[1] < 2 * step:
+            parts = band[:, ::every].reshape(1, -1)
+        else:
+            tiles = np.lib.stride_tricks.sliding_window_view(band, 2 * step, axis=1)[:, ::step]
+            parts = tiles[:, : len(centres[1]), ::every].transpose(1, 0, 2).reshape(len(centres[1]), -1)
+        finite = np.isfinite(parts)
+        full = finite.all(axis=1)
+        middle = np.median(parts[full], axis=1, keepdims=True)
+        grid[i, full] = 1.4826 * np.median(np.abs(parts[full] - middle), axis=1)
+        for j in np.flatnonzero(~full & (finite.mean(axis=1) > 0.25)):
+            grid[i, j] = robust_sigma(parts[j])
+    # Along one axis after the other: A configuration has images of 16,384 pixels, which leave no room for coordinates.
+    rows = _stretched(grid, residual.shape[0], step)
+    return _stretched(rows.T, residual.shape[1], step).T
+
+
+def _stretched(values: NDArray[np.float64], size: int, step: int) -> NDArray[np.float64]:
+    """Values at step, 2 step, … interpolated linearly to the pixels 0 … size - 1 along the first axis."""
+    at = np.clip((np.arange(size) - step) / step, 0, len(values) - 1)
+    below = np.minimum(at.astype(int), max(len(values) - 2, 0))
+    part = (at - below)[:, None]
+    found = values[below]
+    found += part * (values[np.minimum(below + 1, len(values) - 1)] - found)
+    return found
 
 
 def significant(
@@ -110,7 +129,7 @@ def significant(
     beam_px : width of the synthesized beam in pixels.
     allowed : where islands may be; default everywhere.
     """
-    from scipy.ndimage import binary_dilation, binary_propagation, label
+    from scipy.ndimage import binary_dilation, label
 
     good = np.isfinite(residual) & (np.ones(residual.shape, bool) if allowed is None else allowed)
     sky = np.where(good, residual, -np.inf)
@@ -123,11 +142,13 @@ def significant(
     reach = min(SIDELOBE_FACTOR * sidelobe, 0.9) * max(peak, 0.0)
     level = np.maximum(NOISE_FACTOR * noise, reach)
     bright = residual if restored is None else restored
-    grown = binary_propagation(good & ((residual > level) | known), mask=good & (known | (bright > level)))
-    labels, count = label(grown)
+    seeds = good & ((residual > level) | known)
+    labels, count = label(seeds | (good & (bright > level)))
+    seeded = np.zeros(count + 1, bool)
+    seeded[labels[seeds]] = True
     # Noise has no islands of a beam; a source has, once it is that significant.
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = sizes >= max(2.0, 0.2 * math.pi / 4 * beam_px**2)
+    keep = seeded & (sizes >= max(2.0, 0.2 * math.pi / 4 * beam_px**2))
     keep[0] = False
     core = keep[labels] | known
     mask = binary_dilation(core, _disc(max(1, round(MARGIN * beam_px)))) & good
