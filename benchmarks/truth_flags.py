@@ -13,6 +13,8 @@ The stages of `pl run hifv` are run up to the weights, and the flags after each 
   bad, nor does the data of the antenna in the way (`open`).
 * Calibrators are counted before hifv_finalcals, targets after hifv_checkflag has seen them calibrated, which no data
   are before their calibration is known.
+* Line windows of targets lose nothing to that last flagging: hifv_mstransform splits them off with the flags from
+  before, for it would take lines for interference.
 
 With --check the exit code is 1 when anything is beyond its limit.
 """
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "clean": (),
     "dead": ("dead-antenna",),
     "deformatter": ("bad-deformatter",),
-    "rfi": ("rfi-narrow=channel:9", "rfi-intermittent=spw:0", "rfi-broad=spw:3"),
+    "rfi": ("rfi-narrow=channel:9", "rfi-intermittent=spw:0", "rfi-broad=spw:{last}"),
     "jump": ("phase-jump",),
     "shadow": ("shadowing",),
 }
@@ -51,7 +54,7 @@ CALIBRATION = (
 PARAMETERS = {"hifv_flagdata": {"hm_tbuff": "1.5int", "fracspw": 0.01}}
 """As recipe hifv has them."""
 FLAGGING = {n for n in CALIBRATION if n not in ("hifv_vlasetjy", "hifv_priorcals", "hifv_syspower", "hifv_solint")}
-DETERMINISTIC, BEFORE_FINAL = "hifv_flagdata", "hifv_fluxboot"
+DETERMINISTIC, BEFORE_FINAL, BEFORE_TARGET = "hifv_flagdata", "hifv_fluxboot", "hifv_applycals"
 
 
 # ---- one case, in a process of its own -------------------------------------------------------------------------------
@@ -70,7 +73,9 @@ def case(preset: str, scale: str, seed: int, fault: str, folder: Path) -> dict[s
     Pages.submit = lambda self, drawing: None  # nobody looks at these pages
     planned = get_preset(preset).observations(scale)[0]
     observed = attrs.evolve(planned, model_seed=planned.model_seed + 1000 * seed)
-    data = simulate(observed, folder / "data.ms", seed=seed, faults=list(FAULTS[fault]))
+    last = max(i for i, s in enumerate(observed.spws) if s.role == "science")
+    faults = [f.format(last=last) for f in FAULTS[fault]]
+    data = simulate(observed, folder / "data.ms", seed=seed, faults=faults)
     kept: dict[str, dict[int, np.ndarray]] = {}
     with Session.create(folder / "run") as session:
         outcomes = [session.run_stage("hifv_importdata", vis=[str(data)])]
@@ -83,7 +88,8 @@ def case(preset: str, scale: str, seed: int, fault: str, folder: Path) -> dict[s
                 kept[step] = flags_of(ms)
     arrays = {f"{step} {spw}": bits for step, windows in kept.items() for spw, bits in windows.items()}
     np.savez_compressed(folder / "flags.npz", **arrays)
-    return {**judge(Truth.load(data), ms, kept), **judge_scores(Truth.load(data), outcomes)}
+    lines = session.context.values["hifv.line_spws"].get(session.context.measurement_sets[0].name, ())
+    return {**judge(Truth.load(data), ms, kept, lines), **judge_scores(Truth.load(data), outcomes)}
 
 
 def flags_of(ms: Path) -> dict[int, np.ndarray]:
@@ -99,7 +105,7 @@ def flags_of(ms: Path) -> dict[int, np.ndarray]:
     return found
 
 
-def judge(truth: Any, ms: Path, kept: dict[str, dict[int, np.ndarray]]) -> dict[str, Any]:
+def judge(truth: Any, ms: Path, kept: dict[str, dict[int, np.ndarray]], lines: Iterable[int] = ()) -> dict[str, Any]:
     """Counts of bad and good data flagged, by fault, and where good data went."""
     from pl_sim.casa import open_table
     from pl_sim.compare import main_columns
@@ -125,7 +131,7 @@ def judge(truth: Any, ms: Path, kept: dict[str, dict[int, np.ndarray]]) -> dict[
             fine = ~wrong & ~neighbours & ~flag[DETERMINISTIC] & (columns["ANTENNA1"] != columns["ANTENNA2"])
             for i, chosen in enumerate((fine & ~target, fine & target)):
                 good[i] += int(chosen.sum())
-                lost[i] += int((chosen & flag[steps[-1]]).sum())
+                lost[i] += int((chosen & flag[BEFORE_TARGET if i and spw in set(lines) else steps[-1]]).sum())
             before = flag[DETERMINISTIC]
             for step in steps[steps.index(DETERMINISTIC) + 1 :]:
                 new = flag[step] & ~before & fine

@@ -50,10 +50,11 @@ class Flagger:
         self.selection = {
             "field": ",".join(str(f) for f in part.fields), "scan": ",".join(str(s) for s in part.scans), "spw": spw,
         }  # fmt: skip
+        smoothed = (ctx.value("hifv.smoothed") or {}).get(ms.name, ())
         self.windows = {
             int(w.id): RfiWindow(
                 id=int(w.id), group=f"{w.band} {_baseband(w.name, w.baseband)}", band=w.band, centre_hz=w.centre_hz,
-                channel_hz=w.channel_width_hz,
+                channel_hz=w.channel_width_hz, smoothed=int(w.id) in smoothed,
             )
             for w in ms.science_spws
         }  # fmt: skip

@@ -51,6 +51,15 @@ def test_windows_of_different_sensitivity_are_compared_after_scaling():
     assert pulled_down([*measured[:2], [0, 2, 0.4]], windows)[2][2] == pytest.approx(0.1)
 
 
+def test_a_line_window_that_is_not_smoothed_keeps_its_threshold_beside_smoothed_ones():
+    # Noise of 1/4, 1/2, 1/4 of three channels: sqrt(3/8) = 0.612 of one.
+    smooth = [RfiWindow(id=i, group="L A0C0", band="L", centre_hz=1.4e9, channel_hz=1e6, smoothed=True) for i in (0, 1)]
+    line = RfiWindow(id=2, group="L A0C0", band="L", centre_hz=1.4e9, channel_hz=1e6)
+    measured = [[0, 0, 0.612], [0, 1, 0.612], [0, 2, 1.0]]
+    used = pulled_down(measured, dict(enumerate([*smooth, line])))
+    assert [u[2] for u in used] == pytest.approx([0.612, 0.612, 1.0], rel=1e-3)
+
+
 def test_windows_without_deviation_do_not_move_the_median():
     windows = {i: window(i) for i in range(3)}
     assert pulled_down([[0, 0, 0.0], [0, 1, 0.1], [0, 2, 0.1]], windows)[0][2] == 0.0

@@ -40,19 +40,28 @@ def sefd_jy(band: str, frequency_hz: float) -> float:
 
 @attrs.frozen(kw_only=True)
 class RfiWindow:
-    """A window as the thresholds see it; ``group`` names its band and baseband."""
+    """A window as the thresholds see it; ``group`` names its band and baseband; smoothed: Hanning-smoothed."""
 
     id: int
     group: str
     band: str
     centre_hz: float
     channel_hz: float
+    smoothed: bool = False
+
+
+SMOOTHED_NOISE = float(np.sqrt(3 / 8))
+"""Noise of a channel after Hanning smoothing: the weights are a quarter, a half, a quarter; 1/16 + 1/4 + 1/16 = 3/8."""
 
 
 def relative_noise(window: RfiWindow, use_sefd: bool = True) -> float:
-    """Expected noise of one channel relative to other windows: SEFD / sqrt(channel width in MHz)."""
+    """Expected noise of one channel relative to other windows: SEFD / sqrt(channel width in MHz).
+
+    Smoothing counts: line windows are not smoothed, and beside smoothed continuum windows of their baseband they would
+    be taken for noisy ones and lose good data (the reference pipeline leaves it out).
+    """
     sefd = sefd_jy(window.band, window.centre_hz) if use_sefd else 1.0
-    return float(sefd / np.sqrt(max(window.channel_hz, 1.0) / 1e6))
+    return float(sefd / np.sqrt(max(window.channel_hz, 1.0) / 1e6)) * (SMOOTHED_NOISE if window.smoothed else 1.0)
 
 
 def pulled_down(
