@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 
 from pl_hifv.heuristics import bands, flagging, imaging, opacity
 from pl_hifv.heuristics.flagging import ScanTiming
+from pl_hifv.stages.importdata import typed
 from pl_hifv.telescopes import STANDARDS, VLA, strength
+from pl_kernel import InputError
+from pl_kernel.ms.datatypes import DataType, default_types
 
 
 def timing(i: int, field: int, dumps: int, spws: tuple[int, ...] = (0,)) -> ScanTiming:
@@ -104,3 +108,13 @@ def test_imaging_rules_of_the_vla() -> None:
     assert imaging.robust("cube").value == 2.0 and imaging.robust("cont").value == 0.5
     assert imaging.view_level("cont", 20e9).value == 0.294 and imaging.view_level("cont", 1.4e9).value == 0.016
     assert imaging.view_level("cube", 1.4e9).value is None
+
+
+def test_the_user_says_what_columns_hold() -> None:
+    ms = attrs.make_class("Set", ["name", "columns", "data_types", "intents"])
+    data = ms("a.ms", ("DATA", "CORRECTED_DATA"), default_types(("DATA",)), frozenset({"PHASE", "TARGET"}))
+    found = typed(data, {"data": "regcal_contline"}).data_types
+    assert [(t.column, t.data_type) for t in found] == [("DATA", DataType.REGCAL_CONTLINE_ALL)]
+    assert typed(data, {}).data_types == data.data_types
+    with pytest.raises(InputError, match="no CORRECTED_DATA"):
+        typed(attrs.evolve(data, columns=("DATA",)), {"corrected": "raw"})

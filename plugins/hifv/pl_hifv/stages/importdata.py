@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,7 @@ from pl_hifv.telescopes import VLA, strength
 from pl_kernel import InputError, PlError, Result, Stage, param
 from pl_kernel.common.importing import Imported, ImportInputs, import_data
 from pl_kernel.effects import AddMeasurementSet, SetValue
-from pl_kernel.ms.datatypes import DataType
+from pl_kernel.ms.datatypes import DataType, parse_column_types, with_type
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import expand_ids
 from pl_kernel.stage_context import StageContext
@@ -32,6 +32,10 @@ class ImportdataInputs(ImportInputs):
     )
     asis: str = param("Receiver CalAtmosphere", doc="Tables of a science data model to copy as they are.", hidden=True)
     bdfflags: bool = param(False, doc="Set the flags that the correlator wrote into a science data model's binaries.")
+    save_flagonline: bool = param(True, doc="Write the online flags of a science data model to NAME.flagonline.txt.")
+    datacolumns: dict[str, str] = param(
+        factory=dict, doc="What columns hold, such as {data: raw, corrected: regcal_contline_all}; wins over the data."
+    )
     fluxfile: Path | None = param(
         None, doc="File of flux densities and uv ranges of calibrators; default flux.csv beside the data."
     )
@@ -113,7 +117,10 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
         lines: dict[str, list[int]] = {}
         missing: dict[str, tuple[int, ...]] = {}
         fluxes: list[CatalogueFlux] = []
-        options = {"ocorr_mode": inputs.ocorr_mode, "asis": inputs.asis, "bdfflags": inputs.bdfflags}
+        options = {
+            "ocorr_mode": inputs.ocorr_mode, "asis": inputs.asis, "bdfflags": inputs.bdfflags,
+            "flag_file": inputs.save_flagonline,
+        }  # fmt: skip
         for item in import_data(ctx, inputs, {"asdm": options}):
             if ctx.telescope(item.ms).name != VLA.name:
                 raise InputError(
@@ -121,6 +128,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
                     "calibrate data of the VLA only; 'pl recipes' lists the recipes for others."
                 )
             ms, source = self._with_intents(ctx, item, inputs.infer_intents)
+            ms = typed(ms, inputs.datacolumns)
             imported.append(attrs.evolve(item, ms=ms))
             sources.append(source)
             lines[ms.name] = line_windows(ms, inputs.specline_spws)
@@ -162,6 +170,19 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             ctx.log.info(f"{ms.name}: {decision.field_name} is {', '.join(decision.intents)}. {decision.reason}")
         ms = ms.with_intents({d.field: d.intents for d in decisions})
         return ms, IntentSource(vis=ms.name, source="inferred", decisions=decisions, doubts=doubts)
+
+
+def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:
+    """The measurement set with what the user says its columns hold, which wins over what it says itself.
+
+    Raises UnknownName for a type that does not exist, InputError for a column that the data do not have.
+    """
+    types = ms.data_types
+    for new in parse_column_types(columns, only_targets=ms.intents == {"TARGET"}):
+        if new.column not in ms.columns:
+            raise InputError(f"{ms.name} has no {new.column}, which datacolumns speaks of.")
+        types = with_type(types, new, overwrite=True)
+    return attrs.evolve(ms, data_types=types)
 
 
 def _is_calibrated(ms: MeasurementSet) -> bool:

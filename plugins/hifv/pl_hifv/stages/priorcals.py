@@ -41,6 +41,8 @@ class PriorcalsInputs(Inputs):
         False, doc="Correct for the ionosphere's dispersive delay and rotation, with the map of tecmap."
     )
     tecmap: Path | None = param(None, doc="CASA image of the ionosphere's electron content over the array.")
+    show_tec_maps: bool = param(False, doc="Accepted for old recipes: maps are never asked of a service.", hidden=True)
+    swpow_spw: str = param("", doc="Accepted for old recipes: all windows are drawn.", hidden=True)
     pwv: float | None = param(None, unit="mm", doc="Water above the array; default from weather data and season.")
 
 

@@ -7,8 +7,9 @@ import attrs
 from pl_hif import flags
 from pl_hif.heuristics.intents import MATCH_RADIUS_RAD, separation_rad
 from pl_hifv.telescopes import MODEL_LETTERS
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.ms.model import Field, MeasurementSet, SpectralWindow
+from pl_kernel.ms.selection import expand_ids
 from pl_kernel.ms.telescopes import StandardCalibrator
 from pl_kernel.stage import joined
 from pl_kernel.stage_context import StageContext
@@ -20,11 +21,17 @@ class VlasetjyInputs(Inputs):
     model: str = param("", doc="Model image to use instead of the one of the calibrator and band.")
     scalebychan: bool = param(True, doc="Scale the model for every channel instead of once per window.")
     fluxdensity: float | None = param(None, unit="Jy", doc="Stokes I to set instead of the standard's.")
+    spix: float = param(0.0, doc="Spectral index of the flux density that is given.")
+    reffreq: float | None = param(
+        None, unit="GHz", doc="Frequency of the flux density that is given; default: the centre of each band."
+    )
+    field: str = param("", doc="Fields to set models of, as a CASA selection; default all with the intent.")
+    spw: str = param("", doc="Windows to set models of; default all that observed the field.")
 
 
 @attrs.frozen(kw_only=True)
 class ModelFlux:
-    """Model of one field and window: Stokes I, Q, U, V in Jy at the window's centre."""
+    """Model of one field and window: Stokes I, Q, U, V in Jy at the window's reference frequency, as setjy says it."""
 
     vis: str
     field: str
@@ -79,9 +86,9 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         standards: list[StandardField] = []
         expected = 0
         for ms in ctx.measurement_sets(inputs.vis):
-            matched = standards_of(ctx, ms, inputs.intent)
+            matched = standards_of(ctx, ms, inputs.intent, inputs.field)
             for field, calibrator, offset in matched:
-                windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+                windows = _windows(ms, field, inputs.spw)
                 expected += len(windows)
                 fluxes += set_models(ctx, ms, field, calibrator, windows, inputs)
                 seen = flags.summary(ctx, ms.path, f"setjy_{calibrator.name}", field=str(field.id))
@@ -96,12 +103,26 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         )
 
 
-def standards_of(ctx: StageContext, ms: MeasurementSet, intent: str) -> list[tuple[Field, StandardCalibrator, float]]:
+def _windows(ms: MeasurementSet, field: Field, spw: str) -> list[SpectralWindow]:
+    """Science windows that observed a field, those of the selection if there is one."""
+    observed = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+    wanted = {int(s) for s in expand_ids(spw)} if spw else {int(s.id) for s in observed}
+    found = [s for s in observed if int(s.id) in wanted]
+    if not found:
+        raise InputError(f"Field {field.name} of {ms.name} was not observed in spw {spw}.")
+    return found
+
+
+def standards_of(
+    ctx: StageContext, ms: MeasurementSet, intent: str, chosen: str = ""
+) -> list[tuple[Field, StandardCalibrator, float]]:
     """Fields with the intent that lie on a standard calibrator, with the distance in arcsec."""
-    candidates = ms.fields_with_intent(intent)
+    wanted = set(ms.field_ids(chosen)) if chosen else {f.id for f in ms.fields}
+    candidates = [f for f in ms.fields_with_intent(intent) if f.id in wanted]
     if not candidates:
+        where = f"field {chosen} of {ms.name}" if chosen else ms.name
         raise PlError(
-            f"No scan of {ms.name} has the intent {intent}, so the flux scale cannot be set;"
+            f"No scan of {where} has the intent {intent}, so the flux scale cannot be set;"
             ' name the flux calibrator with --intent "AMPLITUDE=NAME" when importing.'
         )
     found = []
@@ -133,11 +154,13 @@ def set_models(
         chosen = [s for s in windows if s.band == band]
         model = inputs.model or f"{calibrator.model or calibrator.name}_{MODEL_LETTERS.get(band, band)}.im"
         given = inputs.fluxdensity is not None
+        middle = (min(s.centre_hz for s in chosen) + max(s.centre_hz for s in chosen)) / 2e9
         report = ctx.casa.setjy(
             vis=ms.path, field=str(field.id), spw=",".join(str(s.id) for s in chosen), selectdata=False,
             scalebychan=inputs.scalebychan, usescratch=True,
             model=None if given else model, standard="manual" if given else inputs.standard,
             fluxdensity=[inputs.fluxdensity, 0.0, 0.0, 0.0] if given else None,
+            spix=[inputs.spix] if given else None, reffreq=f"{inputs.reffreq or middle:.9g}GHz" if given else None,
         )  # fmt: skip
         answer = (report or {}).get(str(field.id), {})
         for window in chosen:
@@ -148,7 +171,8 @@ def set_models(
                 )
             fluxes.append(
                 ModelFlux(
-                    vis=ms.name, field=field.name, spw=int(window.id), band=band, frequency_hz=window.centre_hz,
+                    vis=ms.name, field=field.name, spw=int(window.id), band=band,
+                    frequency_hz=window.ref_frequency_hz or window.centre_hz,
                     calibrator=calibrator.name, model="" if given else model, stokes_jy=[float(v) for v in value],
                 )
             )  # fmt: skip
