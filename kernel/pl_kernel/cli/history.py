@@ -151,11 +151,13 @@ def branch(
     """Make a new run that is RUN before stage number STAGE, or in the state saved as STAGE, to try something else."""
     from ..branch import branch as make
     from ..common.save import stage_after
-    from .running import follow, parse_assignments
+    from ..plugins import registry
+    from .running import follow, parse_assignments, seen_from_here
 
     source = root.resolve()
     target = target or source.with_name(f"{source.name}-branch-{stage}")
-    with make(source, stage_after(source, stage), target, overrides=parse_assignments(assignments)) as session:
+    overrides = seen_from_here(parse_assignments(assignments), registry())
+    with make(source, stage_after(source, stage), target, overrides=overrides) as session:
         if go:
             return follow(session, None, as_json)
     click.echo(f"Made {target}; run it with: pl resume {target}")

@@ -205,14 +205,12 @@ def start(
     values: Mapping[str, Any], workers: int | None, stop_after: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Check recipe, values and data, make the run folder and run."""
-    from ..recipe import anchored, validate
+    from ..recipe import validate
     from ..session import Session
 
     bound = plan.bind(values)
     validate(bound, known, overrides)
-    overrides = {
-        name: anchored(known.stage(name).inputs_class, given, Path.cwd()) for name, given in overrides.items()
-    }
+    overrides = seen_from_here(overrides, known)
     stop = _stop(stop_after, bound)
     with Session.create(root, bound, list(paths), overrides=overrides, workers=workers or 1) as session:
         if bound.project or bound.intents:
@@ -325,6 +323,16 @@ def _stop(stop_after: str | None, plan: Recipe) -> str | int | None:
     if stop_after not in plan.stage_names:
         raise UnknownName("stage", stop_after, plan.stage_names, f" in recipe {plan.name}")
     return stop_after
+
+
+def seen_from_here(overrides: Mapping[str, Mapping[str, Any]], known: Registry) -> dict[str, dict[str, Any]]:
+    """The caller's values, in which relative paths count from the current folder; unknown stages are left to others."""
+    from ..recipe import anchored
+
+    return {
+        name: anchored(known.stage(name).inputs_class, given, Path.cwd()) if name in known.stages else dict(given)
+        for name, given in overrides.items()
+    }
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from ..params import Inputs, param
 from ..stage import Result, Stage
 from . import skylines, tsysmetrics
 from .calspectra import CalSpectra, read_spectra
+from .flagcommands import find_file
 from .tsyscal import VALUE
 from .tsysmetrics import METRICS, Finding, Limits
 
@@ -44,7 +45,7 @@ class TsysFlagInputs(Inputs):
     tmef1_limit: float = param(0.666, minimum=0, maximum=1, doc="Share of antennas flagged at all times.")
     metric_order: str = param(ORDER, doc="Metrics in the order of evaluation; each sees the flags of those before.")
     normalize_tsys: bool = param(False, doc="Give every spectrum a median of 1 before it is judged.")
-    filetemplate: str | None = param(None, doc="File of flag commands; default NAME.flagtsystemplate.txt, if any.")
+    filetemplate: Path | None = param(None, doc="File of flag commands; default NAME.flagtsystemplate.txt, if any.")
 
 
 @attrs.frozen(kw_only=True)
@@ -109,8 +110,7 @@ class TsysFlag(Stage[TsysFlagInputs, TsysFlagResult]):
 
     def check(self, ctx: StageContext, inputs: TsysFlagInputs) -> None:
         wanted(inputs)
-        if inputs.filetemplate and not Path(inputs.filetemplate).is_file():
-            raise InputError(f"There is no file {inputs.filetemplate} with flag commands for Tsys.")
+        find_file(inputs.filetemplate, "")
         for ms, table in self._tables(ctx, inputs):
             if not Path(table).is_dir():
                 raise DataError(f"The Tsys table {table} of {ms.name} is gone; run h_tsyscal again.")
@@ -214,14 +214,14 @@ def _lines_of_air(ctx: StageContext, ms: MeasurementSet, spectra: dict[int, CalS
     return found
 
 
-def template_commands(ctx: StageContext, ms: MeasurementSet, given: str | None) -> list[str]:
-    """The user's flag commands: from the file given, else from NAME.flagtsystemplate.txt in the work folder.
+def template_commands(ctx: StageContext, ms: MeasurementSet, given: Path | None) -> list[str]:
+    """The user's flag commands: from the file given, else from NAME.flagtsystemplate.txt (see `find_file`).
 
     Raises:
         InputError: a line is no flag command of mode manual.
     """
-    path = Path(given) if given else ctx.work / f"{ms.stem}.flagtsystemplate.txt"
-    if not path.is_file():
+    path = find_file(given, f"{ms.stem}.flagtsystemplate.txt", ctx.work)
+    if path is None:
         return []
     lines = [line.strip() for line in path.read_text().splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -47,3 +47,17 @@ def test_what_each_agent_flagged_is_the_step_to_its_count() -> None:
     counts = [FlagCounts(name=n, flagged=f, total=100.0) for n, f in (("before", 5.0), ("clip", 5.0), ("quack", 20.0))]
     one = MsFlags(vis="a.ms", counts=counts, commands={})
     assert [one.newly(a) for a in ("before", "clip", "quack", "shadow")] == pytest.approx([0.05, 0.0, 0.15, 0.0])
+
+
+def test_files_of_flags_are_found_beside_the_run(tmp_path: Path) -> None:
+    work = tmp_path / "run" / "work"
+    work.mkdir(parents=True)
+    assert flagcommands.find_file(None, "a.flagtemplate.txt", work) is None
+    beside = tmp_path / "a.flagtemplate.txt"
+    beside.write_text("antenna='ea01'\n")
+    assert flagcommands.find_file(None, "a.flagtemplate.txt", work).samefile(beside)
+    own = work / "a.flagtemplate.txt"
+    own.write_text("antenna='ea02'\n")
+    assert flagcommands.find_file(None, "a.flagtemplate.txt", work).samefile(own)
+    with pytest.raises(PlError, match="There is no file of flags"):
+        flagcommands.find_file(tmp_path / "other.txt", "a.flagtemplate.txt", work)

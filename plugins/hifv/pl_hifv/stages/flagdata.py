@@ -11,7 +11,7 @@ from pl_hif.flags import FlagCounts
 from pl_hifv.heuristics import flagging
 from pl_hifv.lines import line_spws
 from pl_kernel import Inputs, PlError, Result, Stage, param
-from pl_kernel.common.flagcommands import read_commands
+from pl_kernel.common.flagcommands import find_file, read_commands
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
 
@@ -30,9 +30,9 @@ class FlagdataInputs(Inputs):
     fracspw: float = param(0.05, doc="Fraction of channels to flag at each edge.", minimum=0.0, maximum=0.5)
     scannumber: str = param("", doc="Scans to flag entirely, as a CASA selection.")
     online: bool = param(True, doc="Apply the observatory's flags, when there is a file of them.")
-    fileonline: str | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
+    fileonline: Path | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
     template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
-    filetemplate: str | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
+    filetemplate: Path | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
     intents: str = param(
         "*POINTING*,*FOCUS*,*ATMOSPHERE*,*SIDEBAND_RATIO*,*UNKNOWN*,*SYSTEM_CONFIGURATION*,*UNSPECIFIED#UNSPECIFIED*",
         doc="Flag scans observed for these purposes, as the data call them; patterns that nothing matches do nothing.",
@@ -95,10 +95,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
 
     def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:
         for given in (inputs.fileonline, inputs.filetemplate):
-            if given and not Path(given).is_file():
-                raise PlError(
-                    f"There is no file of flags {given}; leave the parameter unset if there is none to apply."
-                )
+            find_file(given, "")
 
     def run(self, ctx: StageContext, inputs: FlagdataInputs) -> FlagdataResult:
         return FlagdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
@@ -147,15 +144,16 @@ def _commands(
         ("online", inputs.online, inputs.fileonline, "flagonline.txt"),
         ("template", inputs.template, inputs.filetemplate, "flagtemplate.txt"),
     ):
-        path = Path(given or f"{ms.stem}.{ending}")
-        if wanted and path.is_file():
+        name = f"{ms.stem}.{ending}"
+        path = find_file(given, name) if wanted else None
+        if path is not None:
             done[agent] = read_commands(path)
             why[agent] = f"{len(done[agent])} commands of {path.name}"
         elif wanted and agent == "online" and recorded:
             done[agent] = recorded
             why[agent] = f"{len(recorded)} commands of the FLAG_CMD table"
         elif wanted:
-            why[agent] = f"there is no {path.name}" + (" and FLAG_CMD is empty" if agent == "online" else "")
+            why[agent] = f"there is no {name}" + (" and FLAG_CMD is empty" if agent == "online" else "")
     if inputs.shadow:
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.autocorr:

@@ -7,9 +7,9 @@ from pathlib import Path
 import attrs
 
 from pl_hifv.occupancy import FlagMap, look
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import Inputs, Result, Stage, param
 from pl_kernel.common import flagversions as versions
-from pl_kernel.common.flagcommands import read_commands
+from pl_kernel.common.flagcommands import find_file, read_commands
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -19,7 +19,7 @@ TYPES = (DataType.REGCAL_CONT_SCIENCE, DataType.REGCAL_CONTLINE_SCIENCE)
 
 class FlagtargetsdataInputs(Inputs):
     template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
-    filetemplate: str | None = param(None, doc="File of the user's flags; default NAME.flagtargetstemplate.txt.")
+    filetemplate: Path | None = param(None, doc="File of the user's flags; default NAME.flagtargetstemplate.txt.")
     flagbackup: bool = param(True, doc="Save the flags before.")
 
 
@@ -55,8 +55,8 @@ class Flagtargetsdata(Stage[FlagtargetsdataInputs, FlagtargetsdataResult]):
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: FlagtargetsdataInputs) -> None:
-        if inputs.template and inputs.filetemplate and not Path(inputs.filetemplate).is_file():
-            raise PlError(f"There is no file of flags {inputs.filetemplate}; leave filetemplate unset to do without.")
+        if inputs.template:
+            find_file(inputs.filetemplate, "")
 
     def sets(self, ctx: StageContext, inputs: FlagtargetsdataInputs) -> tuple[MeasurementSet, ...]:
         if inputs.vis:
@@ -86,10 +86,6 @@ class Flagtargetsdata(Stage[FlagtargetsdataInputs, FlagtargetsdataResult]):
 
 
 def _file(ms: MeasurementSet, inputs: FlagtargetsdataInputs) -> Path | None:
-    if inputs.filetemplate:
-        return Path(inputs.filetemplate)
-    for stem in (ms.origin.removesuffix(".ms"), ms.stem):
-        path = Path(f"{stem}.flagtargetstemplate.txt")
-        if stem and path.is_file():
-            return path
-    return None
+    stems = [stem for stem in (ms.origin.removesuffix(".ms"), ms.stem) if stem]
+    found = (find_file(inputs.filetemplate, f"{stem}.flagtargetstemplate.txt") for stem in stems)
+    return next((path for path in found if path is not None), None)

@@ -11,6 +11,7 @@ from pl_hifv.lines import line_spws
 from pl_hifv.selections import Part, with_intent
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.common import flagversions as versions
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.effects import AddMeasurementSet, Effect
 from pl_kernel.ms.datatypes import ColumnType, DataType, write_history
 from pl_kernel.ms.model import MeasurementSet
@@ -179,5 +180,5 @@ def _described(ms: MeasurementSet, made: MeasurementSet, part: Part, spw: str, k
 
 def _write_template(ms: MeasurementSet) -> None:
     path = Path(f"{ms.stem}.flagtargetstemplate.txt")
-    if not path.exists():
+    if find_file(None, path.name) is None:  # one beside the run must not be hidden by an empty one
         path.write_text(_TEMPLATE.format(name=ms.name), encoding="utf-8")

@@ -14,7 +14,7 @@ from pl_hsd.heuristics.pointing_outlier import pointing_outliers
 from pl_hsd.online import read_online
 from pl_hsd.rows import RowTable
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
-from pl_kernel.common.flagcommands import read_commands
+from pl_kernel.common.flagcommands import find_file, read_commands
 from pl_kernel.flagcounts import FlagCounts, list_counts
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
@@ -41,11 +41,11 @@ class FlagdataInputs(Inputs):
         ("1.875GHz",), doc="Bandwidth to be left of wider windows, or the fraction of each side; two values: each side."
     )
     online: bool = param(True, doc="Apply the observatory's flags, when there is a file of them.")
-    fileonline: str | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
+    fileonline: Path | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
     template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
-    filetemplate: str | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
+    filetemplate: Path | None = param(None, doc="File of the user's flags; default NAME.flagtemplate.txt.")
     pointing: bool = param(True, doc="Flag spectra whose direction is missing or far from the map.")
-    filepointing: str | None = param(None, doc="File of pointing flags; default NAME.flagpointing.txt, of the import.")
+    filepointing: Path | None = param(None, doc="File of pointing flags; default NAME.flagpointing.txt, of the import.")
     incompleteraster: bool = param(True, doc="Flag maps that are cut short or have holes, for uniform noise.")
     qa0: bool = param(True, doc="Apply flags of the observatory's first quality assurance.")
     qa2: bool = param(True, doc="Apply flags of the observatory's second quality assurance.")
@@ -119,10 +119,7 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
 
     def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:
         for given in (inputs.fileonline, inputs.filetemplate, inputs.filepointing):
-            if given and not Path(given).is_file():
-                raise PlError(
-                    f"There is no file of flags {given}; leave the parameter unset if there is none to apply."
-                )
+            find_file(given, "")
         if not 1 <= len(inputs.fracspw) <= 2:
             raise InputError(f"fracspw has one value, or one for each side; not {len(inputs.fracspw)}.")
         for rule in inputs.fracspw:
@@ -192,20 +189,16 @@ def _commands(
         done["intents"] = [f"mode='manual' intent='*{word}*' reason='intents'" for word in words]
         why["intents"] = f"scans for {', '.join(words)}" if words else "no scan was observed for these alone"
     _observatory(ctx, ms, inputs, done, why)
-    path = Path(inputs.filetemplate or f"{ms.stem}.flagtemplate.txt")
     if inputs.template:
-        done["template"] = read_commands(path) if path.is_file() else []
-        why["template"] = f"{len(done['template'])} commands of {path.name}" if path.is_file() else f"no {path.name}"
+        done["template"], why["template"] = _from_file(inputs.filetemplate, f"{ms.stem}.flagtemplate.txt")
     if inputs.autocorr:
         done["autocorr"] = ["mode='manual' autocorr=True reason='autocorr'"]
     if inputs.shadow:
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.pointing:
-        path = Path(inputs.filepointing or flagfiles.pointing_file(ms))
-        lines = read_commands(path) if path.is_file() else []
+        lines, why["pointing"] = _from_file(inputs.filepointing, flagfiles.pointing_file(ms))
         left_out = [line for line in lines if flagfiles.INCOMPLETE in line and not inputs.incompleteraster]
         done["pointing"] = [line for line in lines if line not in left_out]
-        why["pointing"] = f"{len(lines)} commands of {path.name}" if path.is_file() else f"no {path.name}"
         if left_out:
             why["pointing"] += f", {len(left_out)} for odd maps left out"
     if inputs.scan and inputs.scannumber:
@@ -215,11 +208,20 @@ def _commands(
     return done, why
 
 
+def _from_file(given: Path | None, name: str) -> tuple[list[str], str]:
+    """Commands, and where they are from."""
+    path = find_file(given, name)
+    if path is None:
+        return [], f"no {name}"
+    lines = read_commands(path)
+    return lines, f"{len(lines)} commands of {path.name}"
+
+
 def _observatory(
     ctx: StageContext, ms: MeasurementSet, inputs: FlagdataInputs, done: dict[str, list[str]], why: dict[str, str]
 ) -> None:
-    path = Path(inputs.fileonline or f"{ms.stem}.flagonline.txt")
-    if path.is_file():
+    path = find_file(inputs.fileonline, f"{ms.stem}.flagonline.txt")
+    if path is not None:
         lines, source = read_commands(path), path.name
     else:
         lines, source = flagfiles.recorded_commands(ctx, ms), "the FLAG_CMD table"
