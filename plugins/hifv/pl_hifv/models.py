@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pl_hifv.calibrators import FieldSpectrum, Selection
-from pl_hifv.stages.vlasetjy import VlasetjyInputs, set_models, standards_of
+from pl_hifv.stages.vlasetjy import ASKED, VlasetjyInputs, set_models, standards_of
 from pl_kernel import PlError
 from pl_kernel.ms.model import MeasurementSet
 
@@ -26,15 +26,20 @@ class UnitModel:
 
 
 def set_standards(ctx: Any, ms: MeasurementSet) -> tuple[int, ...]:
-    """Set the models of the standard flux calibrators; ids of their fields, none where there is no standard."""
+    """Set the models of the standard flux calibrators, as hifv_vlasetjy was asked to.
+
+    Returns the ids of their fields, none where there is no standard.
+    """
     try:
         matched = standards_of(ctx, ms, "AMPLITUDE")
     except PlError as error:
         ctx.log.warning(str(error))
         return ()
+    asked = ctx.value(ASKED, {})
     for field, calibrator, _ in matched:
         windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
-        set_models(ctx, ms, field, calibrator, windows, VlasetjyInputs())
+        options = asked.get(ms.name, asked.get(ms.origin or "", {})).get(str(field.id), {})
+        set_models(ctx, ms, field, calibrator, windows, VlasetjyInputs(**options))
     return tuple(field.id for field, _, _ in matched)
 
 

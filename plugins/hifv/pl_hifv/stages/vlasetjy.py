@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from pl_hif import flags
 from pl_hif.heuristics.intents import MATCH_RADIUS_RAD, separation_rad
 from pl_hifv.telescopes import MODEL_LETTERS
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
+from pl_kernel.effects import SetValue
 from pl_kernel.ms.model import Field, MeasurementSet, SpectralWindow
 from pl_kernel.ms.selection import expand_ids
 from pl_kernel.ms.telescopes import StandardCalibrator
 from pl_kernel.stage import joined
 from pl_kernel.stage_context import StageContext
+
+ASKED = "hifv.models"
+"""Run value: by measurement set and field id, what was asked for the model of a standard calibrator; the later stages
+that set models in copies of the data ask for the same."""
+REMEMBERED = ("standard", "model", "scalebychan", "fluxdensity", "spix", "reffreq")
 
 
 class VlasetjyInputs(Inputs):
@@ -85,12 +93,15 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
         fluxes: list[ModelFlux] = []
         standards: list[StandardField] = []
         expected = 0
+        asked: dict[str, dict[str, dict[str, Any]]] = {}
         for ms in ctx.measurement_sets(inputs.vis):
             matched = standards_of(ctx, ms, inputs.intent, inputs.field)
             for field, calibrator, offset in matched:
                 windows = _windows(ms, field, inputs.spw)
                 expected += len(windows)
                 fluxes += set_models(ctx, ms, field, calibrator, windows, inputs)
+                options = {n: getattr(inputs, n) for n in REMEMBERED}
+                asked.setdefault(ms.name, {**(ctx.value(ASKED, {}).get(ms.name) or {})})[str(field.id)] = options
                 seen = flags.summary(ctx, ms.path, f"setjy_{calibrator.name}", field=str(field.id))
                 standards.append(
                     StandardField(
@@ -99,7 +110,8 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
                     )
                 )  # fmt: skip
         return VlasetjyResult(
-            fluxes=tuple(fluxes), standards=tuple(standards), standard=inputs.standard, expected=expected
+            fluxes=tuple(fluxes), standards=tuple(standards), standard=inputs.standard, expected=expected,
+            effects=(SetValue(ASKED, {**ctx.value(ASKED, {}), **asked}),),
         )
 
 
