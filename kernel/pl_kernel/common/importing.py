@@ -22,6 +22,7 @@ import attrs
 
 from ..casa.adapter import remove
 from ..errors import CasaError, DataError, InputError
+from ..ms.datatypes import parse_column_types, with_type
 from ..ms.intents import IntentRule, parse_rule, read_rules
 from ..ms.model import MeasurementSet
 from ..ms.reader import read_measurement_set
@@ -50,8 +51,18 @@ class ImportInputs(Inputs):
     in_place: bool = param(
         False, doc="Work on the measurement sets themselves; otherwise they are copied, and never altered."
     )
+    datacolumns: dict[str, str] = param(
+        factory=dict, doc="What columns hold, such as {data: raw, corrected: regcal_contline_all}; wins over the data."
+    )
     session: tuple[str, ...] = param(
         (), doc="Session of each data set, in their order; one name serves for all. Default: session_1.", hidden=True
+    )
+    nocopy: bool = param(False, doc="The observatories' word for in_place.", hidden=True)
+    overwrite: bool = param(False, doc="Accepted for old scripts: a run is never written over.", hidden=True)
+    lazy: bool = param(False, doc="Accepted for old scripts: working copies share the raw data anyway.", hidden=True)
+    createmms: str = param("false", doc="Accepted for old scripts: CASA's multi-MS is not used.", hidden=True)
+    process_caldevice: bool = param(
+        True, doc="Accepted for old scripts: an SDM's noise diode powers are imported where there are any.", hidden=True
     )
 
 
@@ -86,6 +97,7 @@ def import_data(
     sources = [Path(path) for path in inputs.vis or ()]
     if not sources:
         raise InputError(f"Stage {ctx.stage_name} has nothing to import; give paths of data.")
+    parse_column_types(inputs.datacolumns, only_targets=False)  # refused before any work
     rules = rules_of(inputs)
     sessions = _sessions(inputs.session, len(sources))
     taken = {ms.name for ms in ctx.context.measurement_sets}
@@ -94,8 +106,9 @@ def import_data(
         ctx.importer_for(source)  # refused before any work
         name = unique_name(source, taken)
         taken.add(name)
-        wanted.append(_Wanted(source=source, name=name, session=session, in_place=inputs.in_place))
-    return tuple(ctx.map_sets(_import_one, wanted, rules, dict(options or {}), label="import"))
+        wanted.append(_Wanted(source=source, name=name, session=session, in_place=inputs.in_place or inputs.nocopy))
+    found = ctx.map_sets(_import_one, wanted, rules, dict(options or {}), label="import")
+    return tuple(attrs.evolve(item, ms=typed(item.ms, inputs.datacolumns)) for item in found)
 
 
 @attrs.frozen(kw_only=True)
@@ -126,6 +139,22 @@ def _import_one(
         ms = ms.with_intents(rules)
     ctx.progress(1, 1, name)
     return Imported(ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules))
+
+
+def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:
+    """The measurement set with what the user says its columns hold, which wins over what it says itself.
+
+    Raises
+    ------
+    UnknownName : there is no such type.
+    InputError : the data do not have such a column.
+    """
+    types = ms.data_types
+    for new in parse_column_types(columns, only_targets=ms.intents == {"TARGET"}):
+        if new.column not in ms.columns:
+            raise InputError(f"{ms.name} has no {new.column}, which datacolumns speaks of.")
+        types = with_type(types, new, overwrite=True)
+    return attrs.evolve(ms, data_types=types)
 
 
 def rules_of(inputs: ImportInputs) -> tuple[IntentRule, ...]:

@@ -9,9 +9,9 @@ import pytest
 
 from pl_hifv.heuristics import bands, flagging, imaging, opacity
 from pl_hifv.heuristics.flagging import ScanTiming
-from pl_hifv.stages.importdata import typed
 from pl_hifv.telescopes import STANDARDS, VLA, strength
 from pl_kernel import InputError
+from pl_kernel.common.importing import typed
 from pl_kernel.ms.datatypes import DataType, default_types
 
 

@@ -284,7 +284,7 @@ class TestFaultsOfMaps:
         assert all(r.times[0] == r.times[1] and len(r.antennas) == 1 for r in regions)
 
     def test_a_sky_line_is_in_the_window_and_the_off_at_another_elevation(self) -> None:
-        made, observation = self.changed("telluric-line=3")
+        _, observation = self.changed("telluric-line=3")
         window = [w for w in observation.spws if w.role == "science" and w.bbc_no == 1][-1]
         assert window.centre_hz == pytest.approx(239.013e9, abs=1e6)
         assert observation.instrument.site.profile == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -15,9 +15,9 @@ from pl_hifv.heuristics.bands import is_line_window
 from pl_hifv.lines import KEY
 from pl_hifv.telescopes import VLA, strength
 from pl_kernel import InputError, PlError, Result, Stage, param
-from pl_kernel.common.importing import Imported, ImportInputs, import_data
+from pl_kernel.common.importing import Imported, ImportInputs, import_data, typed
 from pl_kernel.effects import AddMeasurementSet, SetValue
-from pl_kernel.ms.datatypes import DataType, parse_column_types, with_type
+from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import expand_ids
 from pl_kernel.stage_context import StageContext
@@ -33,9 +33,6 @@ class ImportdataInputs(ImportInputs):
     asis: str = param("Receiver CalAtmosphere", doc="Tables of a science data model to copy as they are.", hidden=True)
     bdfflags: bool = param(False, doc="Set the flags that the correlator wrote into a science data model's binaries.")
     save_flagonline: bool = param(True, doc="Write the online flags of a science data model to NAME.flagonline.txt.")
-    datacolumns: dict[str, str] = param(
-        factory=dict, doc="What columns hold, such as {data: raw, corrected: regcal_contline_all}; wins over the data."
-    )
     fluxfile: Path | None = param(
         None, doc="File of flux densities and uv ranges of calibrators; default flux.csv beside the data."
     )
@@ -128,7 +125,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
                     "calibrate data of the VLA only; 'pl recipes' lists the recipes for others."
                 )
             ms, source = self._with_intents(ctx, item, inputs.infer_intents)
-            ms = typed(ms, inputs.datacolumns)
+            ms = typed(ms, inputs.datacolumns)  # once more: what a type is called depends on the intents
             imported.append(attrs.evolve(item, ms=ms))
             sources.append(source)
             lines[ms.name] = line_windows(ms, inputs.specline_spws)
@@ -170,19 +167,6 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             ctx.log.info(f"{ms.name}: {decision.field_name} is {', '.join(decision.intents)}. {decision.reason}")
         ms = ms.with_intents({d.field: d.intents for d in decisions})
         return ms, IntentSource(vis=ms.name, source="inferred", decisions=decisions, doubts=doubts)
-
-
-def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:
-    """The measurement set with what the user says its columns hold, which wins over what it says itself.
-
-    Raises UnknownName for a type that does not exist, InputError for a column that the data do not have.
-    """
-    types = ms.data_types
-    for new in parse_column_types(columns, only_targets=ms.intents == {"TARGET"}):
-        if new.column not in ms.columns:
-            raise InputError(f"{ms.name} has no {new.column}, which datacolumns speaks of.")
-        types = with_type(types, new, overwrite=True)
-    return attrs.evolve(ms, data_types=types)
 
 
 def _is_calibrated(ms: MeasurementSet) -> bool:
