@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 PACKAGES := kernel plugins/hif plugins/hifa plugins/hifv plugins/hsd plugins/hifas plugins/hsdn plugins/vlass plugins/sim
 PYPROJECTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 DEMO ?= pl-demo
-PYTEST_ARGS ?=
+# Files side by side: those of one file share what their fixtures made.
+PYTEST_ARGS ?= -n logical --dist loadfile
 
 .PHONY: help install demo test fast soak lint types imports bench docs clean browser
 
