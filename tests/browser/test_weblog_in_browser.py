@@ -93,6 +93,10 @@ def test_a_score_leads_to_the_plots_of_its_data(visit: Visit) -> None:
     page = visit(STAGE)
     page.click("a.filterlink")
     assert page.locator("figure.plot:visible").count() == 1
+    page.wait_for_function(
+        "(() => { const place = document.querySelector('figure.plot:not([hidden])').getBoundingClientRect();"
+        " return place.top >= 0 && place.top < window.innerHeight / 2; })()"
+    )
     assert page.locator("figure.plot:visible").first.get_attribute("data-tags").count("A\\\"B'") == 1
     other = visit(STAGE, fragment="#plots:spw=0")
     assert other.locator("figure.plot:visible").count() == 3

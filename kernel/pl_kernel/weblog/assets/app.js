@@ -84,7 +84,16 @@
       select.value = value;
     }
     applyFilters();
-    filters.scrollIntoView({ block: "start" });
+    // The bar of filters stays in sight: what was asked for are the plots.
+    const fitting = plots.filter((plot) => !plot.hidden);
+    // Plots of just these data first, then those of all data; what is folded last.
+    const chosen = all("select", filters).filter((s) => s.value !== "").map((s) => s.name);
+    const own = (plot) => chosen.filter((key) => key in tagsOf.get(plot)).length;
+    const open = (plot) => !plot.closest("details:not([open])");
+    const first = fitting.sort((a, b) => own(b) - own(a) || open(b) - open(a))[0];
+    const folded = first && first.closest("details:not([open])");
+    if (folded) folded.open = true;
+    (first || filters).scrollIntoView({ block: "start" });
   }
   if (filters) {
     filters.addEventListener("input", applyFilters);
