@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from pl_kernel import PlError, plugins
-from pl_kernel.common import report
+from pl_kernel.common import pipelinestats, report
 from pl_kernel.common.archives import pack, sha256, unpack
 from pl_kernel.common.delivery import RestoreState, find
 from pl_kernel.common.delivery_qa import products_written
@@ -225,6 +226,27 @@ def test_control_characters_do_not_make_the_report_unreadable():
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_statistics_count_what_each_agent_adds_and_most_baselines(tmp_path, monkeypatch):
+    # Baselines of a triangle with sides 3, 4, 5 m: 80 % of the way from the first to the last is 4.6 m.
+    triangle = np.array([[0.0, 0, 0], [3, 0, 0], [0, 4, 0]])
+    assert pipelinestats.baseline_percentile_m(triangle) == pytest.approx(4.6)
+    assert pipelinestats.baseline_percentile_m(triangle[:1]) is None
+    flagged = {"before": 10.0, "online": 30.0, "shadow": 30.0}
+    counts = [{"name": name, "flagged": count, "total": 200.0} for name, count in flagged.items()]
+    write_json(tmp_path / "result.json", {"sets": [{"vis": "a.ms", "counts": counts}]})
+    done = RunStage("t_flagdata", "ok")
+    monkeypatch.setattr(pipelinestats, "finished_stages", lambda _: [(tmp_path, done)])
+    assert pipelinestats.flagged_by_agent(tmp_path) == {"a.ms": {"before": 5.0, "online": 10.0, "shadow": 0.0}}
+
+
+@attrs.frozen
+class RunStage:
+    """What the statistics look at of a stage's record."""
+
+    name: str
+    status: str
 
 
 def test_products_are_scored_by_what_was_asked_for_and_the_missing_are_named():
@@ -450,8 +472,18 @@ class TestStages:
         assert any(n.endswith("weblog/index.html") for n in names)
         for stage in ("t_calibrate", "t_apply"):  # the pages of all stages before were drawn
             assert any(stage in n for n in names), stage
+        with tarfile.open(products / "t_deliver.auxproducts.tgz") as packed:
+            stats = json.load(packed.extractfile("pipeline_stats_t_deliver.json"))
+        (ms,) = (m for m in delivered_run.context.measurement_sets if not m.origin)
+        assert stats["MOUS"]["n_EB"]["value"] == 1 and stats["MOUS"]["n_spw"]["value"] == len(ms.science_spws)
+        stages = ["h_importdata", "t_calibrate", "h_save", "t_apply"]
+        assert list(stats["MOUS"]["stage_info"]["value"].values()) == stages
+        (block,) = stats["EB"].values()
+        assert block["n_ant"]["value"] == len(ms.antennas)
+        width = sum(w["chan_width"]["value"] * w["n_chan"]["value"] for w in stats["SPW"].values())
+        assert width == pytest.approx(sum(s.bandwidth_hz for s in ms.science_spws) / 1e6, rel=1e-6)
         aqua = ElementTree.parse(products / "t_deliver.pipeline_aquareport.xml").getroot()
-        assert [s.get("Name") for s in aqua.find("QaPerStage")] == ["h_importdata", "t_calibrate", "h_save", "t_apply"]
+        assert [s.get("Name") for s in aqua.find("QaPerStage")] == stages
         assert aqua.find("QaPerTopic/Imaging/Sensitivity").get("ObservedSensitivity") == "0.5"
 
         again = restore(new_session, tmp_path, products, tiny_ms.path)

@@ -17,7 +17,7 @@ from ..ms.selection import clean_file_name
 from ..params import Inputs, param
 from ..serialize import read_json, write_bytes_atomically, write_json
 from ..stage import ItemFailure, Result, Stage
-from . import delivery, manifest, report, scripts
+from . import delivery, manifest, pipelinestats, report, scripts
 from .archives import pack, size_of
 from .exportimages import FITS_KINDS, delivered, write_fits
 
@@ -133,10 +133,12 @@ class Exporter(Stage[I, ExportdataResult]):
             self._measurement_sets(job, inputs)
         self.more(job, inputs)
         self._scripts(job, inputs)
-        auxiliary = [*self.auxiliary(ctx), ctx.context.root / "run.json"]
+        found = report.collect(ctx, job.sets, fluxes=self.fluxes(ctx), sensitivities=self.sensitivities(ctx))
+        numbers = ctx.stage_dir / f"pipeline_stats_{job.stem}.json"
+        write_json(numbers, pipelinestats.collect(ctx.context.root, found, job.sets))
+        auxiliary = [*self.auxiliary(ctx), numbers, ctx.context.root / "run.json"]
         job.make("auxiliary", f"{job.stem}.auxproducts.tgz", "", "aux_products_file", _archive,
                  [(path, path.name) for path in auxiliary], doc=", ".join(path.name for path in auxiliary))  # fmt: skip
-        found = report.collect(ctx, job.sets, fluxes=self.fluxes(ctx), sensitivities=self.sensitivities(ctx))
         job.make("report", f"{job.stem}.pipeline_aquareport.xml", "", "aqua_report", _bytes, report.to_xml(found),
                  doc="scores, fluxes and sensitivities")  # fmt: skip
         job.make("report", f"{job.stem}.pipeline_report.json", "", "report", write_json, found, doc="the same as JSON")
