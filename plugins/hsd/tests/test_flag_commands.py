@@ -39,6 +39,13 @@ def test_edges_by_bandwidth_or_by_fraction(rule, bandwidth, channels, expected) 
     assert flagging.edge_channels(rule, bandwidth, channels) == expected
 
 
+def test_windows_of_whole_sub_bands_take_a_fraction_of_their_own() -> None:
+    # 3 of 62 channels are 0.048387 of them; a bandwidth as rule holds for every window.
+    assert flagging.edge_channels(("0.1",), 2e9, 62, 0.048387) == (3, 3)
+    assert flagging.edge_channels(("0.1",), 2e9, 60, 0.048387) == (6, 6)
+    assert flagging.edge_channels(("1.875GHz",), 2e9, 248, 0.048387) == (8, 8)
+
+
 @pytest.mark.parametrize("rule", ["wide", "1.8 furlongs", "0.7", "-0.1", ""])
 def test_a_rule_that_is_neither_is_refused(rule: str) -> None:
     with pytest.raises(InputError, match="fracspw"):

@@ -74,12 +74,20 @@ def edge_fraction(rule: str | float, bandwidth_hz: float) -> float:
     return max(0.0, 0.5 * (bandwidth_hz - value * _UNITS_HZ[unit]) / bandwidth_hz)
 
 
-def edge_channels(rule: Sequence[str | float], bandwidth_hz: float, channels: int) -> tuple[int, int]:
+FPS_CHANNELS = (62, 124, 248)
+"""Numbers of channels of windows that the correlator made of whole sub-bands (reference pipeline, 2026)."""
+
+
+def edge_channels(
+    rule: Sequence[str | float], bandwidth_hz: float, channels: int, fps: float | None = None
+) -> tuple[int, int]:
     """Channels to flag at the first and the last edge; a single rule serves both.
 
-    Rounded to whole channels; a window of which nothing would be left loses none.
+    Rounded to whole channels; a window of which nothing would be left loses none. Where the rule is a fraction, windows
+    of `FPS_CHANNELS` take the fraction ``fps`` instead.
     """
-    rules = (rule[0], rule[-1])
+    fraction = all(re.fullmatch(r"[\d.eE+-]+", str(r).strip()) for r in rule)
+    rules = (fps, fps) if fps is not None and fraction and channels in FPS_CHANNELS else (rule[0], rule[-1])
     low, high = (round(edge_fraction(r, bandwidth_hz) * channels) for r in rules)
     return (low, high) if low + high < channels else (0, 0)
 

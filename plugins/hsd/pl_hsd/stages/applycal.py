@@ -28,6 +28,9 @@ class HsdApplycalInputs(BasicApplycalInputs):
     intent: str = param("TARGET", doc="Intents to calibrate.")
     antenna: str = param("*&&&", doc="Autocorrelations of these antennas.")
     flagbackup: bool = param(True, doc="Save the flags before, so that an exact restore is possible.")
+    flagdetailedsum: bool = param(
+        True, doc="Accepted for old scripts: flags are always counted by antenna, field and window.", hidden=True
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -40,6 +40,10 @@ class FlagdataInputs(Inputs):
     fracspw: tuple[str, ...] = param(
         ("1.875GHz",), doc="Bandwidth to be left of wider windows, or the fraction of each side; two values: each side."
     )
+    fracspwfps: float = param(
+        0.048387, minimum=0.0, maximum=0.5,
+        doc="Fraction of each side of windows of 62, 124 or 248 channels, where fracspw is a fraction.",
+    )  # fmt: skip
     online: bool = param(True, doc="Apply the observatory's flags, when there is a file of them.")
     fileonline: Path | None = param(None, doc="File of the observatory's flags; default NAME.flagonline.txt.")
     template: bool = param(True, doc="Apply the user's flags, when there is a file of them.")
@@ -234,7 +238,8 @@ def _observatory(
 
 def _edges(ms: MeasurementSet, inputs: FlagdataInputs) -> tuple[list[str], str]:
     windows = {int(s.id): s for s in ms.science_spws}
-    edges = {i: flagging.edge_channels(inputs.fracspw, s.bandwidth_hz, s.n_channels) for i, s in windows.items()}
+    edges = {i: flagging.edge_channels(inputs.fracspw, s.bandwidth_hz, s.n_channels, inputs.fracspwfps)
+             for i, s in windows.items()}  # fmt: skip
     selection = flagging.edge_selection(edges, {i: s.n_channels for i, s in windows.items()})
     if not selection:
         return [], "no window is wider than that"
