@@ -257,3 +257,35 @@ def test_a_file_shared_with_the_users_data_is_made_private_before_a_stage_writes
         table.putcell("DATA", 0, table.getcell("DATA", 0) * 0 + 7)
     with casa.table("mine.ms") as table:
         assert not (table.getcell("DATA", 0) == 7).any()
+
+
+@pytest.mark.casa
+def test_flag_versions_are_those_of_casa_both_ways(tmp_path, uvfits, monkeypatch):
+    """What is saved here CASA lists and restores, and the other way round; an unfinished copy is no version."""
+    from pl_kernel.casa import Casa, Recorder
+    from pl_kernel.errors import CasaError
+
+    monkeypatch.chdir(tmp_path)
+    casa = Casa(Recorder(), tmp_path / "casa.log")
+    casa.importuvfits(fitsfile=str(uvfits), vis="toy.ms")
+    import casatasks
+
+    def flags():
+        with casa.table("toy.ms") as table:
+            return table.getcol("FLAG").copy(), table.getcol("FLAG_ROW").copy()
+
+    first = flags()
+    (tmp_path / "toy.ms.flagversions" / "flags.first.unfinished").mkdir(parents=True)
+    casa.flagmanager(vis="toy.ms", mode="save", versionname="first", comment="as imported")
+    casa.flagdata(vis="toy.ms", mode="manual", antenna="5", spw="0:10~20", flagbackup=False)
+    casatasks.flagmanager(vis="toy.ms", mode="save", versionname="second")
+    second = flags()
+    assert second[0].sum() > first[0].sum()
+    listed = casa.flagmanager(vis="toy.ms", mode="list")
+    assert [(listed[i]["name"], listed[i]["comment"]) for i in (0, 1)] == [("first", "as imported"), ("second", "")]
+    casatasks.flagmanager(vis="toy.ms", mode="restore", versionname="first")
+    assert all(np.array_equal(a, b) for a, b in zip(flags(), first, strict=True))
+    casa.flagmanager(vis="toy.ms", mode="restore", versionname="second")
+    assert all(np.array_equal(a, b) for a, b in zip(flags(), second, strict=True))
+    with pytest.raises(CasaError):
+        casa.flagmanager(vis="toy.ms", mode="restore", versionname="absent")

@@ -18,6 +18,7 @@ import attrs
 
 from ..errors import CasaError, UnknownName
 from ..serialize import to_json
+from . import flagtables
 from .config import configure
 from .records import CallRecord, LogRecord, Recorder, complaints, log_slice
 
@@ -87,6 +88,11 @@ class Casa:
         """Note a call that has the effect of what was done in another way, for the script of CASA commands."""
         given = {key: _plain(value) for key, value in kwargs.items() if value is not None}
         self._recorder.end(CallRecord(task=task, args=given))
+
+    def flagmanager(self, **kwargs: Any) -> Any:
+        """CASA's task, which it also is in the script; flags are saved and restored in little memory."""
+        task = self._task("flagmanager")
+        return self._call("flagmanager", lambda **given: flagtables.flagmanager(task, self.tool, given), kwargs)
 
     def imageconcat(self, outfile: str, infiles: list[str]) -> None:
         """Join images along the spectral axis, recorded like a task: CASA has it as a method of a tool only."""
