@@ -8,10 +8,18 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.model import DataDescription, MeasurementSet
 
 _ROWS = 20_000
-"""Rows per piece: a VLA piece of 64 channels and two correlations is then 20 MB."""
+"""Rows per piece, at most."""
+_PIECE_BYTES = 8 * 2**20
+"""Bytes per piece, at most: 2,000 rows of the VLA's usual windows. What is computed from a piece, and CASA's own copy,
+take several times as much; a long observation must not need more of it than a short one."""
+_BYTES = {
+    "DATA": 8, "CORRECTED_DATA": 8, "MODEL_DATA": 8, "FLOAT_DATA": 4, "WEIGHT_SPECTRUM": 4, "SIGMA_SPECTRUM": 4,
+    "FLAG": 1,
+}  # fmt: skip
+"""Size of one value of the columns that have one for every correlation and channel."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,9 +32,13 @@ class Piece:
 
 def pieces(
     ctx: Any, ms: MeasurementSet, columns: Iterable[str], fields: Iterable[int] = (), spws: Iterable[int] = (),
-    scans: Iterable[int] = (), cross_only: bool = True, rows: int = _ROWS,
+    scans: Iterable[int] = (), cross_only: bool = True, rows: int = _ROWS, whole: bool = False,
 ) -> Iterator[Piece]:  # fmt: skip
-    """Read columns of the rows of a selection, one data description at a time (CASA aborts on mixed shapes)."""
+    """Read columns of the rows of a selection, one data description at a time (CASA aborts on mixed shapes).
+
+    Pieces have at most ``rows`` rows, and fewer where these would take too much memory. ``whole``: they end with
+    an integration (neighbouring rows of one TIME) unless a single one is larger than a piece.
+    """
     wanted = list(columns)
     spw_ids = {int(s) for s in spws}
     with ctx.casa.table(ms.path) as table:
@@ -41,13 +53,29 @@ def pieces(
             if cross_only:
                 query += " && ANTENNA1!=ANTENNA2"
             part = table.query(query)
+            most = min(rows, _fitting(ms, description, wanted))
             try:
-                count = part.nrows()
-                for start in range(0, count, rows):
-                    n = min(rows, count - start)
+                count, start = part.nrows(), 0
+                while start < count:
+                    n = min(most, count - start)
+                    if whole and start + n < count:
+                        n = _to_the_last_end(part.getcol("TIME", start, n + 1))
                     yield Piece(spw=int(description.spw_id), columns={c: part.getcol(c, start, n) for c in wanted})
+                    start += n
             finally:
                 part.close()
+
+
+def _fitting(ms: MeasurementSet, description: DataDescription, columns: Iterable[str]) -> int:
+    """How many rows of a data description fit into a piece, by the largest of the columns."""
+    values = len(ms.polarization_of(description.spw_id).correlations) * ms.spw(int(description.spw_id)).n_channels
+    return max(1, _PIECE_BYTES // max(1, values * max((_BYTES.get(c, 0) for c in columns), default=0)))
+
+
+def _to_the_last_end(times: np.ndarray) -> int:
+    """Rows up to the last end of an integration; all but the last row, which is only looked at, if there is none."""
+    ends = np.flatnonzero(np.diff(times))
+    return int(ends[-1]) + 1 if ends.size else times.size - 1
 
 
 def observed_channels(ctx: Any, ms: MeasurementSet, fields: Iterable[int], spw: int) -> np.ndarray:

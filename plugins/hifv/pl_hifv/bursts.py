@@ -48,7 +48,7 @@ def _window(
     """The bursts of one window, those of the same integrations' channels together."""
     hands = [i for i, c in enumerate(ms.polarization_of(ms.spw(spw).id).correlations) if c in PARALLEL]
     spectra: dict[float, tuple[int, int, np.ndarray]] = {}
-    for piece in pieces(ctx, ms, [column, "FLAG", "TIME", "SCAN_NUMBER"], fields, [spw], scans):
+    for piece in pieces(ctx, ms, [column, "FLAG", "TIME", "SCAN_NUMBER"], fields, [spw], scans, whole=True):
         data = piece.columns[column][hands]
         size = np.where(piece.columns["FLAG"][hands] | ~np.isfinite(data), np.nan, np.abs(data))
         when = np.round(piece.columns["TIME"], 3)
