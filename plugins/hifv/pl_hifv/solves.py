@@ -22,6 +22,7 @@ from pl_hifv.heuristics.channels import selection, spoiled
 from pl_hifv.heuristics.delays import ATTEMPTS, critical_fraction, median_over_antennas
 from pl_kernel import PlError
 from pl_kernel.calibration import GainArguments
+from pl_kernel.common import flagversions as versions
 from pl_kernel.ms.model import Field, MeasurementSet
 from pl_kernel.ms.selection import compact_ids
 from pl_kernel.stage_context import StageContext
@@ -143,8 +144,15 @@ def apply(
     ctx: StageContext, ms: MeasurementSet, spws: Iterable[int], fields: Iterable[int], scans: Iterable[int],
     flagbackup: bool = False,
 ) -> tuple[str, ...]:  # fmt: skip
-    """Write the corrected column of some scans with what the library holds; return the tables applied, in order."""
-    spw = compact_ids(spws)
+    """Write the corrected column of some scans with what the library holds; return the tables applied, in order.
+
+    ``flagbackup`` saves the flags before, here and not in applycal: CASA would hold the whole column in memory.
+    """
+    ids_of_spws = sorted(int(s) for s in spws)
+    spw = compact_ids(ids_of_spws)
+    if flagbackup:
+        version = f"{ctx.stage_name}_before_spw{ids_of_spws[0]}_s{ctx.stage_number}"
+        versions.save(ctx, ms, version, f"flags before {ctx.stage_name} applied calibration to spws {spw}")
     used: list[str] = []
     groups: dict[Any, set[int]] = {}
     for group in ctx.calibration.solve_groups(ms, field=",".join(str(f) for f in fields), spw=spw):
@@ -155,7 +163,7 @@ def apply(
         ctx.casa.applycal(
             vis=ms.path, field=",".join(str(i) for i in sorted(ids)), spw=spw, scan=compact_ids(scans),
             applymode="calflagstrict", calwt=[False] * len(arguments["gaintable"]), parang=True,
-            flagbackup=flagbackup, **arguments,
+            flagbackup=False, **arguments,
         )  # fmt: skip
     return tuple(used)
 
