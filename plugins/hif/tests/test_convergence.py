@@ -67,7 +67,8 @@ def test_a_converged_model_lacks_nothing_and_no_model_has_no_islands() -> None:
     truth, model, mask = scene((1.0, 1.0, 1.0))
     found = missing_flux([dirty(truth - model, weight)], model, [point_spread(weight)], mask, 1e-4)
     assert found.fraction == pytest.approx(0, abs=1e-6)
-    assert missing_flux([np.zeros((N, N))], np.zeros((N, N)), [point_spread(weight)], mask, 1e-4).fraction.size == 0
+    empty = np.zeros((N, N))
+    assert missing_flux([empty], empty, [point_spread(weight)], mask, 1e-4).fraction.size == 0
 
 
 def test_an_error_of_the_spectrum_is_not_taken_for_missing_flux() -> None:
@@ -79,3 +80,18 @@ def test_an_error_of_the_spectrum_is_not_taken_for_missing_flux() -> None:
     residual = [dirty(slope, low * a + high * b) for a, b in ((-0.03, 0.03), (0.0018, 0.0018))]
     found = missing_flux(residual, model, psf, mask, 1e-4)
     assert found.fraction == pytest.approx(0, abs=0.01)
+
+
+def test_the_response_to_an_extended_source_is_far_below_its_flux_density() -> None:
+    # A dense array, whose point spread function is a Gaussian: exp(−2π²σ²f²) with σ of 3 pixels.
+    u, v = np.meshgrid(np.fft.fftfreq(N), np.fft.fftfreq(N), indexing="ij")
+    weight = np.exp(-2 * np.pi**2 * 9 * (u**2 + v**2))
+    weight /= weight.sum()
+    x, y = np.mgrid[:N, :N] - N // 2
+    source = 0.1 * np.exp(-(x**2 + y**2) / (2 * 36)) / (2 * np.pi * 36)
+    mask = x**2 + y**2 < 24**2
+    found = missing_flux([dirty(0.25 * source, weight)], 0.75 * source * mask, [point_spread(weight)], mask, 1e-6)
+    # A quarter is left of what three quarters are in the model.
+    assert found.fraction == pytest.approx(1 / 3, abs=0.001)
+    # A Gaussian of σ 6 pixels seen with one of 3: σ² / (σ² + 6²) of the flux density at the peak.
+    assert found.peak == pytest.approx(0.075 * 9 / 45, rel=0.01)

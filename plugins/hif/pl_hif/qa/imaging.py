@@ -186,20 +186,20 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
 
 
 def _convergence(image: MadeImage) -> QAScore:
-    """What clean left of the worst island, relative to the brightest: 1 up to 2 %, 0.34 at 5 %.
+    """What clean failed to find of the worst island, relative to the brightest: 1 up to 2 %, 0.34 at 5 %.
 
     The fit cannot see what fits the data as well as the truth does; on simulated fields it saw a half to a quarter of
     what was missing, so that 5 % seen are 10 % and more.
     """
     brightest = max(i.flux_jy for i in image.islands)
-    worst = max(image.islands, key=lambda i: max(abs(i.missing) - 3 * i.error, 0.0) * i.flux_jy)
-    off = max(abs(worst.missing) - 3 * worst.error, 0.0) * worst.flux_jy / brightest
+    worst = max(image.islands, key=lambda i: i.lost * i.flux_jy)
+    off = worst.lost * worst.flux_jy / brightest
     score = max(0.34, linear(off, 0.02, 0.05, 1.0, 0.34))
     where = f"the source at pixel ({worst.pixel[0]}, {worst.pixel[1]})"
     return QAScore(
         metric="image.convergence", value=off, score=score, short=f"{image.target.field}: {100 * off:.1f} % left over",
         long=f"The residual of {image.name} fits {100 * worst.missing:.1f} % of the flux density of {where}, "
-        f"{100 * off:.1f} % of the brightest source beyond noise."
+        f"{100 * off:.1f} % of the brightest source beyond noise and what is below clean's threshold."
         + (f" Clean could not separate the sources, whose sidelobes reach {100 * image.sidelobe:.0f} %: flux densities "
            "and spectral indices are off by as much or more. Image more data together." if score < 0.9 else ""),
         applies_to=AppliesTo(field=image.target.field, spw=image.target.spws, intent=image.target.intent),

@@ -184,6 +184,8 @@ def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attem
     files = {k: path for k in KINDS if Path(path := measure.image_path(stem, k)).is_dir()}
     if "image" not in files:
         raise PlError(f"CASA made no image of {target.field}; its log says why.")
+    last = attempts[-1]
+    depth = last.threshold_jy or (last.rounds[-1].threshold if last.rounds else last.nsigma * numbers.rms)
     moments = measure.moments(ctx, stem, target, numbers) if target.specmode == "cube" else {}
     return MadeImage(
         target=target,
@@ -194,7 +196,7 @@ def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attem
         sidelobe=dirty.sidelobe,
         attempts=attempts,
         moments=moments,
-        islands=island_fluxes(ctx, stem, target, dirty.thermal),
+        islands=island_fluxes(ctx, stem, target, dirty.thermal, depth),
     )
 
 

@@ -102,16 +102,18 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
         )  # fmt: skip
     islands = [
         [i.target.field, spw_text(i.target.spws), f"{k.pixel[0]}, {k.pixel[1]}", 1e3 * k.flux_jy, 100 * k.missing,
-         100 * k.error]
+         100 * k.error, 100 * k.lost]
         for i in result.images
         for k in i.islands
     ]  # fmt: skip
     if islands:
         page.table(
-            ["Field", "Spw", "Pixel", "Flux density", "Left over", "Error"], rows=islands, filters=("Field", "Spw"),
-            units={"Flux density": "mJy", "Left over": "%", "Error": "%"},
-            formats={"Flux density": ".3f", "Left over": ".2f", "Error": ".2f"},
-            caption="The brightest islands of clean's model, and what the residual says they lack.",
+            ["Field", "Spw", "Pixel", "Flux density", "Left over", "Error", "Beyond threshold"], rows=islands,
+            filters=("Field", "Spw"),
+            units={"Flux density": "mJy", "Left over": "%", "Error": "%", "Beyond threshold": "%"},
+            formats={"Flux density": ".3f", "Left over": ".2f", "Error": ".2f", "Beyond threshold": ".2f"},
+            caption="The brightest islands of clean's model, what the residual says they lack, and what of it is "
+            "beyond three errors and what clean's threshold leaves on purpose.",
         )  # fmt: skip
 
 
