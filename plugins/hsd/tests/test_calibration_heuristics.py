@@ -7,6 +7,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ import pytest
 from pl_hsd import jyperk_service
 from pl_hsd.heuristics import atmosphere, jyperk, rowtsys, skylevel, xxyy
 from pl_hsd.heuristics.jyperk import Data
+from pl_hsd.stages.atmcor import Atmcor, AtmcorInputs, Corrected, Trial, modelparam
 from pl_kernel.common.calspectra import CalSpectra
 from pl_kernel.common.skylines import SkyLine
-from pl_kernel.errors import InputError
+from pl_kernel.errors import InputError, UnknownName
 
 DATA = Data(
     vis="uid___A002_X1_X2.ms", session="session_2", antennas=("PM01", "PM02"),
@@ -317,3 +319,27 @@ def test_nothing_is_chosen_when_a_model_cannot_be_judged() -> None:
     assert atmosphere.choose({one: 1.0, two: 0.5}) == two
     empty = np.full((1, 64), np.nan)
     assert np.isnan(atmosphere.metric(empty, empty, (SkyLine(30, 20, 40, 0.1),)))
+
+
+def test_models_tried_are_written_with_what_they_leave() -> None:
+    models = [atmosphere.AirModel(atmtype=n) for n in (1, 2)]
+    record = Corrected(
+        vis="a.ms", output="b.ms", status="Y", model=models[1], spw=17, antenna="PM02",
+        trials=(Trial(model=models[0], metric=0.25), Trial(model=models[1], metric=0.125)),
+    )  # fmt: skip
+    lines = [line for line in modelparam(record, 120.0).splitlines() if not line.startswith("#")]
+    assert lines == ["1 -5.6 2 120 0.25", "2 -5.6 2 120 0.125  # applied"]
+
+
+def test_one_polarization_alone_is_not_corrected_for_the_air() -> None:
+    ms = SimpleNamespace(
+        name="a.ms", origin="", science_spws=(SimpleNamespace(id=17),),
+        polarization_of=lambda spw: SimpleNamespace(correlations=("XX", "YY")),
+    )  # fmt: skip
+    ctx: Any = SimpleNamespace(measurement_sets=lambda vis, types=(): (ms,))
+    for fine in ((), ("XX", "YY")):
+        Atmcor().check(ctx, AtmcorInputs(pol=fine))
+    with pytest.raises(InputError, match="also YY"):
+        Atmcor().check(ctx, AtmcorInputs(pol=("XX",)))
+    with pytest.raises(UnknownName):
+        Atmcor().check(ctx, AtmcorInputs(pol=("RR",)))

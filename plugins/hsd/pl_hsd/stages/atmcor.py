@@ -12,6 +12,7 @@ import numpy as np
 
 from pl_hsd import aftercal, airmodel, spectra
 from pl_hsd.averages import Window, average
+from pl_hsd.baselineplan import check_polarizations
 from pl_hsd.heuristics import atmosphere
 from pl_hsd.heuristics.atmosphere import AirModel
 from pl_hsd.heuristics.skylevel import off_blocks
@@ -43,6 +44,9 @@ class AtmcorInputs(Inputs):
     antenna: str = param("", doc="Antennas to correct, as a CASA selection; default all.")
     field: str = param("", doc="Fields to correct, as a CASA selection; default all targets.")
     spw: str = param("", doc="Windows to correct, as a CASA selection of real ids; default all science windows.")
+    pol: tuple[str, ...] = param(
+        (), doc="Polarizations to correct: all of a window, such as XX, YY, or none named; the air is the same for all."
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -90,8 +94,9 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
     With more than one model the best is chosen first, on the spectra of the least flagged antenna in the window with
     the best atmospheric line: the one whose subtraction leaves the smoothest spectrum around its lines. Models are
     computed once each for that, without trial corrections of the data. Where no window has a line, or the air was not
-    measured, the default model is applied, and called a fallback. Unlike in the reference pipeline, models are compared
-    with the data as if they had been calibrated with Tsys of coarse channels, which makes narrow lines weaker.
+    measured, the default model is applied, and called a fallback. What was tried is in modelparam_….txt in the stage's
+    folder. Unlike in the reference pipeline, models are compared with the data as if they had been calibrated with Tsys
+    of coarse channels, which makes narrow lines weaker.
 
     A measurement set that cannot be corrected stays as it is, is named, and scores 0. One whose spectra were compared
     with the edges of the map needs no correction: sdatmcor would correct for OFF positions that were not used. It
@@ -108,6 +113,18 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
 
     def check(self, ctx: StageContext, inputs: AtmcorInputs) -> None:
         candidates(inputs)
+        check_polarizations(ctx, inputs)
+        if not inputs.pol:
+            return
+        for ms in self.sets(ctx, inputs):
+            left_out = sorted({c for spw in ms.science_spws for c in ms.polarization_of(spw.id).correlations}
+                              - set(inputs.pol))  # fmt: skip
+            if left_out:
+                raise InputError(
+                    f"hsd_atmcor corrects all polarizations of {ms.name}, also {', '.join(left_out)}: the air is the "
+                    "same for all, and a set corrected in part would be judged as a whole; leave pol empty, and choose "
+                    "polarizations with hsd_baseline."
+                )
 
     def run(self, ctx: StageContext, inputs: AtmcorInputs) -> AtmcorResult:
         corrected, failures = [], []
@@ -168,6 +185,9 @@ class Atmcor(Stage[AtmcorInputs, AtmcorResult]):
             spw=choice.spw, antenna=choice.antenna, gains={str(k): v for k, v in gains.items()},
             pictures=_pictures(ctx, ms, new, choice),
         )  # fmt: skip
+        if record.trials:
+            name = f"modelparam_{ms.basename}.txt"
+            (ctx.stage_dir / name).write_text(modelparam(record, inputs.maxalt), encoding="utf-8")
         return record, [*(RemoveMeasurementSet(m.name) for m in older), AddMeasurementSet(new)]
 
 
@@ -186,6 +206,19 @@ def candidates(inputs: AtmcorInputs) -> tuple[AirModel, ...]:
         else:
             raise InputError(f"'{word}' is no climate; atmtype takes auto or numbers from 1 to 5.")
     return atmosphere.models(dict.fromkeys(types), inputs.dtem_dh, inputs.h0)
+
+
+def modelparam(record: Corrected, maxalt_km: float) -> str:
+    """The models tried and what each leaves, as a table of text: one line per model, the applied one marked."""
+    lines = [
+        f"# {record.vis}: models of the air compared in antenna {record.antenna}, spw {record.spw}",
+        "# atmtype dtem_dh(K/km) h0(km) maxalt(km) intsqdiff",
+    ]
+    for trial in record.trials:
+        m = trial.model
+        mark = "  # applied" if m == record.model else ""
+        lines.append(f"{m.atmtype} {m.dtem_dh:g} {m.h0:g} {maxalt_km:g} {trial.metric:.6g}{mark}")
+    return "\n".join(lines) + "\n"
 
 
 def data_column(ms: MeasurementSet) -> str:
