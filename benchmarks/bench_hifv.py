@@ -2,9 +2,10 @@
 
 Runs the recipe hifv on a simulated C-band observation and prints, by stage, the time of the stage, the time inside its
 CASA calls and that of its page; the ratio of the whole; the slowest plots. The same observation with four times
-the integrations shows whether memory grows with the data.
+the integrations shows whether memory grows with the data: four times as long (every scan again and again, as longer
+observations are), or, with --dense, with integrations a quarter as long.
 
-    python benchmarks/bench_hifv.py [--scale tiny|small] [--times 1 4] [--keep FOLDER] [--check]
+    python benchmarks/bench_hifv.py [--scale tiny|small] [--times 1 4] [--dense] [--stop-after STAGE] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -31,15 +32,20 @@ ALLOWED_GROWTH = 1.15
 PRESET = "vla-c-cont-d"
 
 
-def simulate(scale: str, times: int, path: Path) -> None:
-    """Write the observation with ``times`` as many integrations in the same time; for a process of its own."""
+def simulate(scale: str, times: int, dense: bool, path: Path) -> None:
+    """Write the observation with ``times`` as many integrations, or scans; for a process of its own."""
     import attrs
 
     from pl_sim.engine import simulate as make
     from pl_sim.presets import get_preset
 
     (observation,) = get_preset(PRESET).observations(scale)
-    make(attrs.evolve(observation, integration_s=observation.integration_s / times), path, seed=1)
+    if dense:
+        more = attrs.evolve(observation, integration_s=observation.integration_s / times)
+    else:
+        scans = [attrs.evolve(s, number=n) for n, s in enumerate(observation.scans * times, 1)]
+        more = attrs.evolve(observation, scans=tuple(scans))
+    make(more, path, seed=1)
 
 
 def pictures(page: Any) -> list[tuple[float, str]]:
@@ -50,14 +56,15 @@ def pictures(page: Any) -> list[tuple[float, str]]:
     return [found for value in page for found in pictures(value)] if isinstance(page, list) else []
 
 
-def measure(folder: Path, scale: str, times: int) -> dict[str, Any]:
+def measure(folder: Path, scale: str, times: int, dense: bool, stop_after: str) -> dict[str, Any]:
     """One run of the recipe: its seconds in all and by stage, its memory, its slowest plots."""
     data, run = folder / f"bench-{times}x.ms", folder / f"run-{times}x"
-    subprocess.run([sys.executable, __file__, "--simulate", scale, str(times), str(data)], check=True)
+    subprocess.run([sys.executable, __file__, "--simulate", scale, str(times), str(int(dense)), str(data)], check=True)
+    until = ["--stop-after", stop_after] if stop_after else []
     begin = time.monotonic()
     with (folder / "output.log").open("w") as log:
         code = subprocess.run(
-            [sys.executable, "-m", "pl_kernel", "run", "hifv", str(data), "-o", str(run)],
+            [sys.executable, "-m", "pl_kernel", "run", "hifv", str(data), "-o", str(run), *until],
             stdout=log, stderr=subprocess.STDOUT, check=False,
         ).returncode  # fmt: skip
     wall = time.monotonic() - begin
@@ -99,21 +106,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scale", default="small", choices=("tiny", "small", "full"))
     parser.add_argument("--times", type=int, nargs="+", default=[1, 4], help="integrations, as multiples")
+    parser.add_argument("--dense", action="store_true", help="more integrations by shorter ones, not by more scans")
+    parser.add_argument("--stop-after", default="", metavar="STAGE", help="such as hifv_statwt: no imaging")
     parser.add_argument("--keep", type=Path, help="keep data and runs in this folder")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a limit is passed")
-    parser.add_argument("--simulate", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--simulate", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if options.simulate:
-        scale, times, path = options.simulate
-        simulate(scale, int(times), Path(path))
+        scale, times, dense, path = options.simulate
+        simulate(scale, int(times), dense == "1", Path(path))
         return 0
     passed, memory = True, {}
     with tempfile.TemporaryDirectory(prefix="pl-bench-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for times in options.times:
-            found = measure(folder, options.scale, times)
+            found = measure(folder, options.scale, times, options.dense, options.stop_after)
             ratio, slowest = show(found, times)
             memory[times] = max(one.get("peak_rss_mb", 0.0) for one in found["stages"])
             passed &= ratio <= ALLOWED_RATIO and slowest <= ALLOWED_PLOT
