@@ -50,6 +50,33 @@ def test_script_values_are_written_as_literals_whatever_they_hold():
     compile(text, "casa_commands.py", "exec")
 
 
+def test_the_script_flags_solutions_of_a_calibration_table_as_the_run_did(monkeypatch):
+    columns = {"ANTENNA1": np.array([0, 1, 0, 1]), "SPECTRAL_WINDOW_ID": np.array([17, 17, 19, 19])}
+    columns["FLAG"] = np.zeros((2, 1, 4), bool)
+
+    class Table:
+        def open(self, name, nomodify=True):
+            assert name == "a.k2jy" and not nomodify
+
+        def getcol(self, name):
+            return columns[name].copy()
+
+        def putcol(self, name, value):
+            columns[name] = value
+
+        def done(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "casatools", type("M", (), {"table": Table}))
+    text = header("run", "x")
+    names: dict = {}
+    exec(compile(text[text.index("def flag_solutions") :], "script", "exec"), names)
+    call = {"task": "flag_solutions", "kind": "task", "outcome": "ok", "message": "",
+            "args": {"vis": "a.k2jy", "solutions": [[1, 19]]}}  # fmt: skip
+    exec(stage_block(1, "Jy/K", [call], "/runs/a/work"), names)
+    assert columns["FLAG"].tolist() == [[[False, False, False, True]]] * 2
+
+
 PLUGIN = """
 import os
 from pl_kernel import Inputs, Result, SetValue, Stage, hookimpl, param

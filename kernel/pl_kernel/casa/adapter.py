@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,25 @@ class Casa:
         """CASA's task, which it also is in the script; flags are saved and restored in little memory."""
         task = self._task("flagmanager")
         return self._call("flagmanager", lambda **given: flagtables.flagmanager(task, self.tool, given), kwargs)
+
+    def flag_solutions(self, vis: str, solutions: Sequence[tuple[int, int]]) -> None:
+        """Flag the solutions of (antenna, window) in a calibration table, recorded like a task.
+
+        CASA's flagdata does it for most tables, and dies (SIGSEGV, CASA 6.7) on tables of some sets.
+        """
+
+        def flag(vis: str, solutions: list[list[int]]) -> None:
+            chosen = {tuple(pair) for pair in solutions}
+            table = self.tool("table")
+            table.open(vis, nomodify=False)
+            try:
+                antenna, spw, bad = (table.getcol(c) for c in ("ANTENNA1", "SPECTRAL_WINDOW_ID", "FLAG"))
+                bad[..., [(int(a), int(s)) in chosen for a, s in zip(antenna, spw, strict=True)]] = True
+                table.putcol("FLAG", bad)
+            finally:
+                table.done()
+
+        self._call("flag_solutions", flag, {"vis": vis, "solutions": [list(pair) for pair in solutions]})
 
     def imageconcat(self, outfile: str, infiles: list[str]) -> None:
         """Join images along the spectral axis, recorded like a task: CASA has it as a method of a tool only."""

@@ -46,6 +46,19 @@ def remove(path):
         os.remove(path)
 
 
+def flag_solutions(vis, solutions):
+    """Flag the solutions of (antenna, window) in a calibration table; flagdata may crash on tables of few rows."""
+    from casatools import table
+
+    opened = table()
+    opened.open(vis, nomodify=False)
+    bad = opened.getcol("FLAG")
+    pairs = zip(opened.getcol("ANTENNA1"), opened.getcol("SPECTRAL_WINDOW_ID"))
+    bad[..., [[int(a), int(s)] in solutions for a, s in pairs]] = True
+    opened.putcol("FLAG", bad)
+    opened.done()
+
+
 def imageconcat(outfile, infiles):
     """Join images along the spectral axis."""
     from casatools import image

@@ -203,24 +203,11 @@ def _make_table(
 
 
 def _flag_missing(ctx: StageContext, ms: MeasurementSet, table: str, missing: Sequence[Key]) -> None:
-    """Flag what gencal left at 1 because it was told nothing; both receptors of an antenna.
-
-    flagdata would do it, and is what the script of the run says; here it died (SIGSEGV, CASA 6.7) on tables of some
-    sets.
-    """
+    """Flag what gencal left at 1 because it was told nothing; both receptors of an antenna."""
     by_antenna = _by_antenna(missing)
-    lines = [
-        f"mode='manual' antenna='{antenna}' spw='{compact_ids(spws)}' reason='no Jy/K factor'"
-        for antenna, spws in by_antenna.items()
-    ]
-    if not lines:
-        return
-    numbers = {(a.id, spw) for a in ms.antennas for spw in by_antenna.get(a.name, ())}
-    with ctx.casa.table(table, nomodify=False) as opened:
-        antenna, spw, flag = (opened.getcol(c) for c in ("ANTENNA1", "SPECTRAL_WINDOW_ID", "FLAG"))
-        flag[..., [(int(a), int(s)) in numbers for a, s in zip(antenna, spw, strict=True)]] = True
-        opened.putcol("FLAG", flag)
-    ctx.casa.record("flagdata", vis=table, mode="list", inpfile=lines, action="apply", flagbackup=False)
+    solutions = sorted((a.id, spw) for a in ms.antennas for spw in by_antenna.get(a.name, ()))
+    if solutions:
+        ctx.casa.flag_solutions(table, solutions)
 
 
 def _by_antenna(keys: Sequence[Key]) -> dict[str, set[int]]:
