@@ -240,7 +240,9 @@ def follow(session: Session, stop_after: str | int | None, as_json: bool) -> int
         for line in _log_tail(session):
             click.echo(f"  | {line}", err=True)
         click.secho("pl: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(f"{outcome.message} The run is kept: 'pl resume {session.root}' repeats the stage.", err=True)
+        message = outcome.message.rstrip()
+        stop = "" if message.endswith((".", "!", "?")) else "."
+        click.echo(f"{message}{stop} The run is kept: 'pl resume {session.root}' repeats the stage.", err=True)
         return FAILED
     if outcome.interrupted:
         return INTERRUPTED
