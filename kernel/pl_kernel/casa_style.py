@@ -239,13 +239,14 @@ def _broken(name: str, error: PlError) -> Callable[..., Any]:
 
 
 def _arguments(stage: type[Stage[Any, Any]], given: dict[str, Any], strict: bool) -> dict[str, Any]:
-    from .params import parameters
+    from .params import SYNONYMS, in_our_words, parameters
     from .recipe import anchored
     from .recipe_xml import means_unset
 
     known = parameters(stage.inputs_class)
     arguments: dict[str, Any] = {}
-    for name, value in given.items():
+    given = {name: value for name, value in given.items() if not (name in SYNONYMS and means_unset(value))}
+    for name, value in in_our_words(known, given, f" in stage {stage.name}").items():
         if name in known:
             if not means_unset(value):
                 arguments[name] = value

@@ -110,6 +110,23 @@ def param(
     return attrs.field(default=default, metadata=meta, kw_only=True)
 
 
+SYNONYMS = {"infiles": "vis"}
+"""Names of parameters in the observatories' scripts that mean one which every stage has."""
+
+
+def in_our_words(known: Iterable[str], given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return given values with synonyms of parameters replaced.  Raises InputError when both names are set."""
+    names = set(known)
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        ours = name if name in names else SYNONYMS.get(name, name)
+        if value is not None and found.get(ours) not in (None, value):
+            raise InputError(f"'{name}' and '{ours}' are the same parameter{where}; set one of them.")
+        if value is not None or ours not in found:
+            found[ours] = value
+    return found
+
+
 def as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
     """Converter of fields that are tuples inside and may be given as any iterable; a text is one value."""
     return (values,) if isinstance(values, str) else tuple(values)
@@ -184,7 +201,7 @@ def resolve(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, given in (("recipe", recipe), ("user", user)):
-        for name, value in given.items():
+        for name, value in in_our_words(known, given, where).items():
             if name not in known:
                 raise UnknownName("parameter", name, known, where)
             if value is None:

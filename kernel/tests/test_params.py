@@ -115,3 +115,17 @@ def test_a_parameter_of_free_form_and_a_pair_are_refused_by_their_own_check(valu
     with pytest.raises(InputError, match=says):
         resolve(Free, {}, values, "my_stage")
     assert resolve(Free, {}, {"number": "4", "low": 2, "high": 3})[0].number == "4"
+
+
+def test_infiles_of_old_scripts_are_the_measurement_sets() -> None:
+    built, resolved = resolve(Inputs, {}, {"infiles": ["a.ms"]})
+    assert built.vis == ("a.ms",) and resolved["vis"].origin == "user"
+    assert resolve(Inputs, {}, {"infiles": ["a.ms"], "vis": None})[0].vis == ("a.ms",)
+    assert resolve(Inputs, {}, {"vis": ["a.ms"], "infiles": None})[0].vis == ("a.ms",)
+    with pytest.raises(InputError, match="same parameter"):
+        resolve(Inputs, {}, {"vis": ["a.ms"], "infiles": ["b.ms"]})
+
+    class Own(Inputs):
+        infiles: str = param("", doc="Something else.")
+
+    assert resolve(Own, {}, {"infiles": "x"})[0].vis is None
