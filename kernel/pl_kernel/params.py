@@ -121,7 +121,8 @@ def in_our_words(known: Iterable[str], given: Mapping[str, Any], where: str = ""
     for name, value in given.items():
         ours = name if name in names else SYNONYMS.get(name, name)
         if value is not None and found.get(ours) not in (None, value):
-            raise InputError(f"'{name}' and '{ours}' are the same parameter{where}; set one of them.")
+            synonym = next(other for other, name_here in SYNONYMS.items() if name_here == ours)
+            raise InputError(f"'{synonym}' and '{ours}' are the same parameter{where}; set one of them.")
         if value is not None or ours not in found:
             found[ours] = value
     return found

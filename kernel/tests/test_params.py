@@ -122,8 +122,9 @@ def test_infiles_of_old_scripts_are_the_measurement_sets() -> None:
     assert built.vis == ("a.ms",) and resolved["vis"].origin == "user"
     assert resolve(Inputs, {}, {"infiles": ["a.ms"], "vis": None})[0].vis == ("a.ms",)
     assert resolve(Inputs, {}, {"vis": ["a.ms"], "infiles": None})[0].vis == ("a.ms",)
-    with pytest.raises(InputError, match="same parameter"):
-        resolve(Inputs, {}, {"vis": ["a.ms"], "infiles": ["b.ms"]})
+    for both in ({"vis": ["a.ms"], "infiles": ["b.ms"]}, {"infiles": ["b.ms"], "vis": ["a.ms"]}):
+        with pytest.raises(InputError, match="'infiles' and 'vis' are the same parameter"):
+            resolve(Inputs, {}, both)
 
     class Own(Inputs):
         infiles: str = param("", doc="Something else.")
