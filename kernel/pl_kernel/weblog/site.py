@@ -28,6 +28,7 @@ from pl_kernel.weblog import views
 from pl_kernel.weblog.names import slug
 from pl_kernel.weblog.observatory import ObservationView, calibration_rows, observation_view
 from pl_kernel.weblog.page import TAG_ORDER
+from pl_kernel.weblog.scores import gathered, score_views, with_plots
 from pl_kernel.weblog.views import StageSummary
 
 _HERE = Path(__file__).parent
@@ -161,12 +162,7 @@ class _Site:
             self._link(folder, str(picture.get("file") or ""), views.picture_link(summary.folder, picture.get("file")))
         tags = [views.as_dict(p.get("tags")) for p in pictures]
         qa = views.read(folder / "qa.json", {})
-        scores = []
-        for score in views.score_views(qa):
-            applies = [(k, v.split(", ")) for k, v in score.applies_to]
-            plots = views.matching_pictures(applies, tags)
-            target = "&".join(f"{k}={v.replace(', ', ',')}" for k, v in score.applies_to if any(k in t for t in tags))
-            scores.append(attrs.evolve(score, plots=plots, target=target))
+        scores = [with_plots(line, tags) for line in gathered(score_views(qa))]
         calls = views.as_dicts(views.read(folder / "casa_calls.json", []))
         earlier = max((n for n in names if n < summary.number), default=None)
         self._render(
@@ -209,10 +205,11 @@ class _Site:
         numbers = [s.score for s in self.stages if s.score is not None]
         run_score = 0.0 if failed else min(numbers, default=None)
         gallery = _gallery(context, self.stages)
+        count = sum(int(s["count"]) for s in scored)
         common: dict[str, Any] = {"stages": self.stages, "observations": observations}
         self._render(
             "index.html", "index", worst=[s for s in scored if s["band"] != "good"][:6], failed=failed,
-            run_score=run_score, band=views.band_of(run_score), n_scores=len(scored), gallery=gallery,
+            run_score=run_score, band=views.band_of(run_score), n_scores=count, gallery=gallery,
             progress=self._progress(), total=self._elapsed(), topics=_topics(self.stages),
             products=views.as_dicts(context.get("products")), **common,
         )  # fmt: skip

@@ -209,49 +209,6 @@ def resolve(href: Any, up: str, stages: Mapping[int, str]) -> str:
 # ---- a stage -------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class ScoreView:
-    """A score as it is listed: ``data`` is the dictionary of qa.json."""
-
-    metric: str
-    score: float | None
-    band: str
-    short: str
-    long: str
-    value: str
-    applies_to: tuple[tuple[str, str], ...]
-    origin: str
-    topic: str
-    anchor: str
-    target: str = ""
-    plots: int = 0
-
-
-def score_views(qa: Mapping[str, Any]) -> list[ScoreView]:
-    """Return the visible scores, worst first."""
-    views = []
-    for position, data in enumerate(as_dicts(qa.get("scores"))):
-        if data.get("hidden"):
-            continue
-        value = say(data.get("value"))
-        applies = as_dict(data.get("applies_to"))
-        views.append(
-            ScoreView(
-                metric=str(data.get("metric", "")),
-                score=number(data.get("score")),
-                band=band_of(data.get("score")),
-                short=str(data.get("short") or data.get("metric") or ""),
-                long=str(data.get("long") or data.get("short") or ""),
-                value="" if value == "–" else f"{value} {data.get('unit') or ''}".strip(),
-                applies_to=tuple((k, ", ".join(map(str, v))) for k, v in applies.items() if isinstance(v, list) and v),
-                origin=str(data.get("origin", "")),
-                topic=str(data.get("topic") or ""),
-                anchor=f"score-{position}",
-            )
-        )
-    return sorted(views, key=lambda s: (s.score is None, s.score if s.score is not None else 0.0))
-
-
 def matching_pictures(applies_to: Iterable[tuple[str, Sequence[str]]], tags: Iterable[Mapping[str, str]]) -> int:
     """Count the pictures that show the data of a score: some tag agrees, and none disagrees."""
     wanted = {key: set(values) for key, values in applies_to if values}
@@ -304,6 +261,9 @@ def stage_summary(folder: Path) -> StageSummary:
     qa = read(folder / "qa.json", {})
     timing = read(folder / "timing.json", {})
     page = read(folder / "page.json", {})
+    from .scores import gathered, score_views
+    from .times import stage_facts
+
     scores = score_views(qa)
     notes = notifications(folder)
     pictures = tuple(_picture_summary(p, s, folder.name) for s in as_dicts(page.get("sections")) for p in _pictures(s))
@@ -318,8 +278,6 @@ def stage_summary(folder: Path) -> StageSummary:
     worst = next((s for s in scores if s.score is not None), None)
     topics = [s.topic for s in scores if s.topic in TOPICS]
     error = as_dict(stage.get("error"))
-    from .times import stage_facts
-
     return StageSummary(
         number=int(head) if head.isdigit() else 0,
         name=name,
@@ -337,8 +295,8 @@ def stage_summary(folder: Path) -> StageSummary:
         counts=counts,
         scores=tuple(
             {"score": s.score, "band": s.band, "short": s.short, "long": s.long, "topic": s.topic, "anchor": s.anchor,
-             "metric": s.metric, "value": s.value}
-            for s in scores
+             "metric": s.metric, "value": s.value, "count": s.count}
+            for s in gathered(scores)
         ),
         notifications=tuple(notes[:200]),
         pictures=pictures,
