@@ -281,7 +281,7 @@ def _fit_member(
         keys={**keys, "IFNO": np.full(index.size, int(member.spw))},
         deviation=outcome.deviation[number], lines=lines.clipped(group.nchan), grid=outcome.grid,
         choice=fit_choice(inputs, int(group.spw)), correlations=correlations,
-        pols=chosen_polarizations(correlations, inputs.pol),
+        pols=chosen_polarizations(correlations, inputs.pol), valid=np.asarray(table["row_valid"][index]),
         file=str(ctx.stage_dir / "spectra" / f"group{group.id}.member{number}.npz"),
     )  # fmt: skip
 

@@ -45,6 +45,8 @@ class FitMember:
     keys : SCANNO, BEAMNO, ANTNO, IFNO, TIME of the rows in the measurement set the baselines belong to.
     spw, field, antenna : virtual id and names, for the reader.  lines : channels with lines anywhere on the map.
     pols : numbers of the polarizations that get baselines; spectra of others are flagged.
+    valid : [row, polarization], False for spectra that an earlier hsd_blflag rejected: they get a baseline, so that
+    they can be judged anew, but have no say in the order for their raster row, and count in no mean and no median.
     """
 
     spw: int
@@ -65,6 +67,7 @@ class FitMember:
     choice: FitChoice
     correlations: tuple[str, ...]
     pols: tuple[int, ...]
+    valid: BoolArray
     file: str
 
 
@@ -89,8 +92,9 @@ class FitJob:
 class PolFit:
     """What came of one polarization of a member.
 
-    spectra, failed : fitted, and those without enough channels, which were flagged.  functions : how many spectra
-    each function was fitted to.  rms_before, rms_after : medians over the spectra, of the channels that were fitted;
+    spectra, failed : fitted, and those without enough channels, which were flagged.  rejected : those of the fitted
+    that an earlier hsd_blflag rejected; they count in nothing that follows.  functions : how many spectra each
+    function was fitted to.  rms_before, rms_after : medians over the spectra, of the channels that were fitted;
     noise : what differences of channels say the rms after could be.
     flatness : peak to peak over standard deviation of the binned mean spectrum (None: too little data).
     """
@@ -109,6 +113,7 @@ class PolFit:
     noise: float | None
     flatness: float | None
     file: str
+    rejected: int = 0
 
 
 def fit_measurement_set(ctx: ItemContext, job: FitJob) -> tuple[PolFit, ...]:
@@ -147,7 +152,7 @@ class _Tally:
     failed: IntArray
     fitted: IntArray
     clipped: IntArray
-    rms: list[NDArray[np.float64]] = attrs.field(factory=list)
+    rejected: IntArray
 
 
 def _fit_member(table: Any, baselines: Any, text: IO[str], member: FitMember, job: FitJob) -> list[PolFit]:
@@ -156,9 +161,7 @@ def _fit_member(table: Any, baselines: Any, text: IO[str], member: FitMember, jo
     if not order.size:
         return []
     n_pol = len(member.correlations)
-    tally = _Tally(
-        n_pol, [Counter() for _ in range(n_pol)], np.zeros(n_pol, int), np.zeros(n_pol, int), np.zeros(n_pol, int)
-    )
+    tally = _Tally(n_pol, [Counter() for _ in range(n_pol)], *(np.zeros(n_pol, int) for _ in range(4)))
     means = _Means.of(member, n_pol)
     keep_out = edge_mask(member.n_chan, job.edge) | member.deviation.mask(member.n_chan)
     limit = spectra.rows_per_block(n_pol, member.n_chan)
@@ -195,7 +198,8 @@ def _fit_block(
     wanted = np.isin(np.arange(n_pol), member.pols)
     use = (~flags & ~masked[:, None, :] & wanted[None, :, None]).reshape(-1, n_chan)
     flat = data.reshape(-1, n_chan)
-    orders = _orders(flat, use, member, job.edge, here, n_pol)
+    valid = member.valid[here][:, :n_pol]
+    orders = _orders(flat, use, member, job.edge, here, valid)
     fitted, functions = fit_spectra(flat, use, orders, member.choice, n_chan - sum(job.edge))
     after, ok = flat.copy(), np.zeros(len(flat), dtype=bool)
     for part in fitted:
@@ -211,6 +215,7 @@ def _fit_block(
     good = ok.reshape(-1, n_pol)
     tally.fitted += good.sum(axis=0)
     tally.failed += failed.reshape(-1, n_pol).sum(axis=0)
+    tally.rejected += (good & ~valid).sum(axis=0)
     before_rms, after_rms = spectrum_rms(flat, use), spectrum_rms(after, use)
     spectra.put(table, job.column, rows, after.reshape(data.shape))
     if failed.any():
@@ -220,10 +225,10 @@ def _fit_block(
     spectra.put_scalars(table, "WEIGHT", rows, _weights(after_rms.reshape(-1, n_pol), good))
     text.write("".join(f"{line}\n" for line in bltable.parameter_lines(rows, n_pol, use, functions)))
     bltable.append_rows(baselines, {k: v[here] for k, v in member.keys.items()}, n_pol, n_chan, fitted)
-    counted = ~flat_flags & ok[:, None]
+    counted = ~flat_flags & (ok & valid.ravel())[:, None]
     means.add(here, flat, after, counted, n_pol)
     found = np.stack([before_rms, after_rms, difference_noise(after, use)], axis=1).reshape(-1, n_pol, 3)
-    return np.where(good[:, :, None] & (found >= 0), found, np.nan)
+    return np.where((good & valid)[:, :, None] & (found >= 0), found, np.nan)
 
 
 def _weights(rms: NDArray[np.float64], good: BoolArray) -> Float32Array:
@@ -233,15 +238,16 @@ def _weights(rms: NDArray[np.float64], good: BoolArray) -> Float32Array:
 
 
 def _orders(
-    flat: Float32Array, use: BoolArray, member: FitMember, edge: tuple[int, int], here: IntArray, n_pol: int
+    flat: Float32Array, use: BoolArray, member: FitMember, edge: tuple[int, int], here: IntArray, valid: BoolArray
 ) -> IntArray:
     """Order for each spectrum: that of its raster row and polarization, or the given one; limited by its lines."""
-    n_chan = member.n_chan
+    n_chan, n_pol = member.n_chan, valid.shape[1]
     if member.choice.order is None:
         _, number = np.unique(member.raster_row[here], return_inverse=True)
         unit = (number.ravel()[:, None] * n_pol + np.arange(n_pol)).ravel()
         inner = slice(edge[0], n_chan - edge[1])
-        power = fitorder.mean_power(flat[:, inner], use[:, inner], unit, int(unit.max()) + 1)
+        heard = spoken_for(valid.ravel(), unit)
+        power = fitorder.mean_power(flat[:, inner], use[:, inner] & heard[:, None], unit, int(unit.max()) + 1)
         orders = fitorder.polynomial_orders(power, n_chan - sum(edge))[unit]
     else:
         return np.full(len(flat), member.choice.order, dtype=np.int64)
@@ -252,6 +258,12 @@ def _orders(
     place = np.repeat(member.mask_offsets[here] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
     np.maximum.at(widest, which, widths[place])
     return fitorder.capped(orders, n_chan - sum(edge), np.repeat(widest, n_pol))
+
+
+def spoken_for(valid: BoolArray, unit: IntArray) -> BoolArray:
+    """Spectra that have a say in the order of their unit: the valid ones, or all where none is."""
+    some = np.bincount(unit, weights=valid) > 0
+    return valid | ~some[unit]
 
 
 def fit_spectra(
@@ -368,6 +380,7 @@ def _summary(
         spectra=int(tally.fitted[pol]), failed=int(tally.failed[pol]), clipped=int(tally.clipped[pol]),
         functions=dict(sorted(tally.functions[pol].items())), rms_before=before, rms_after=after, noise=noise,
         flatness=integrated_flatness(means.mean_after(pol), ~outside), file=f"spectra/{Path(member.file).name}",
+        rejected=int(tally.rejected[pol]),
     )  # fmt: skip
 
 

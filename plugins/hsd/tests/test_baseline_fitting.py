@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pl_hsd.baselining import FitChoice, fit_spectra, raster_blocks
+from pl_hsd.baselining import FitChoice, fit_spectra, raster_blocks, spoken_for
 from pl_hsd.bltable import Function, parameter_lines
 from pl_hsd.heuristics.fitting import fit_polynomial, fit_sinusoid, fit_spline, runs_of, spline_knots
 
@@ -25,6 +25,12 @@ def gaps(n: int, seed: int = 0) -> np.ndarray:
 
 def noise(n: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, CHANNELS)).astype(np.float32)
+
+
+def test_rejected_spectra_have_no_say_in_the_order_of_their_row_unless_nobody_else_is_there() -> None:
+    valid = np.array([True, False, True, False, False])
+    unit = np.array([0, 0, 1, 2, 2])
+    assert spoken_for(valid, unit).tolist() == [True, False, True, True, True]
 
 
 def test_a_polynomial_is_found_again_under_any_mask() -> None:

@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.casa, pytest.mark.slow]
 SPW, LINE_CHANNEL = 4, 127.5
 NOISY, DRIFTING = (11, 40, 95, 130, 222, 301, 350, 411), (60, 61, 180, 181, 333)
 WILD = slice(200, 204)
+OFFS = 160
+"""Spectra on the OFF position, per antenna and window: 16 visits of ten."""
 
 
 def calibrate(vis: str) -> None:
@@ -167,6 +169,29 @@ def test_a_second_pass_starts_from_the_calibrated_data_again(run: Run) -> None:
     assert sorted(names) == ["tp.ms", "tp.ms_bl2"]
     one, other = (next(g for g in r["groups"] if g["spw"] == SPW)["lines"] for r in (first, second))
     assert abs(one[0]["centre"] - other[0]["centre"]) < 5
+
+
+def test_spectra_that_were_rejected_count_in_no_mean_of_a_second_pass(run: Run) -> None:
+    """Noise of a mean: that of one spectrum times √(1/n + 1/m), of n spectra that share m OFFs of the same length.
+
+    With the wild spectra among them it is twice that.
+    """
+    fits = {(f["antenna"], f["pol"]): f for f in run.result("004-hsd_baseline")["fits"] if f["spw"] == SPW}
+    judged = run.result("003-hsd_blflag")["judged"]
+    flagged = {(j["antenna"], j["pol"]): j["flagged"] for j in judged if j["spw"] == SPW}
+    assert {key: f["rejected"] for key, f in fits.items()} == flagged
+    assert flagged["PM01", "XX"] >= len(NOISY + DRIFTING)
+    assert all(f["rejected"] == 0 for f in run.result("002-hsd_baseline")["fits"])
+    fit = fits["PM01", "XX"]
+    with np.load(run.root / "stages" / "004-hsd_baseline" / fit["file"]) as arrays:
+        mean = arrays["total_after"][0, 5:85]
+    shared = 1 / (fit["spectra"] - fit["rejected"]) + 1 / OFFS
+    # A spectrum's own noise has that of the ten OFFs it was compared with in it.
+    assert 0.7 < mean.std() / (fit["noise"] / np.sqrt(1.1) * np.sqrt(shared)) < 1.3
+    wanted = (SPW, "PM01", "XX")
+    first = next(f for f in run.result("002-hsd_baseline")["fits"] if (f["spw"], f["antenna"], f["pol"]) == wanted)
+    with np.load(run.root / "stages" / "002-hsd_baseline" / first["file"]) as arrays:
+        assert arrays["total_after"][0, 5:85].std() > 1.5 * mean.std()
 
 
 def test_given_windows_replace_the_search(run: Run) -> None:

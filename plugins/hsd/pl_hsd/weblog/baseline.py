@@ -98,17 +98,17 @@ def _fit_table(page: Any, result: BaselineResult) -> None:
     page.section("Fits", anchor="fits")
     unit = " or ".join(dict.fromkeys(result.units.values()))
     page.table(
-        ["Data", "Field", "Spw", "Antenna", "Pol", "Spectra", "Flagged", "Functions", "Rms before", "Rms after",
-         "Noise", "Flatness"],
+        ["Data", "Field", "Spw", "Antenna", "Pol", "Spectra", "Rejected", "Flagged", "Functions", "Rms before",
+         "Rms after", "Noise", "Flatness"],
         [
-            [f.ms, f.field, f.spw, f.antenna, f.pol, f.spectra, f.failed, _functions(f), f.rms_before, f.rms_after,
-             f.noise, f.flatness]
+            [f.ms, f.field, f.spw, f.antenna, f.pol, f.spectra, f.rejected, f.failed, _functions(f), f.rms_before,
+             f.rms_after, f.noise, f.flatness]
             for f in result.fits
         ],
         units={"Rms before": unit, "Rms after": unit, "Noise": unit}, filters=("Data", "Field", "Spw", "Antenna"),
         formats={"Rms before": ".4g", "Rms after": ".4g", "Noise": ".4g", "Flatness": ".2f"},
         caption="Rms: median over spectra, of the channels that were fitted; noise: from differences of channels. "
-        "Flagged: too few channels for a fit.",
+        "Rejected: by an earlier hsd_blflag; they count in no mean. Flagged: too few channels for a fit.",
     )  # fmt: skip
 
 
