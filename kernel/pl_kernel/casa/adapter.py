@@ -167,6 +167,13 @@ class Casa:
             raise UnknownName("CASA tool", name, (n for n in dir(casatools) if not n.startswith("_")))
         return maker()
 
+    def data(self, name: str) -> str:
+        """Return the path of an entry of CASA's data ("geodetic/IERSpredict"); a name not found comes back as it is."""
+        self.start()
+        import casatools
+
+        return str(casatools.ctsys.resolve(name))
+
     @contextlib.contextmanager
     def table(self, path: str | os.PathLike[str], nomodify: bool = True) -> Iterator[Any]:
         """Open a table and close it whatever happens.  Writing needs ``nomodify=False``."""

@@ -1,14 +1,15 @@
 """Directions of every integration: the POINTING table read once, interpolated, and turned into the wanted frames.
 
-Earth orientation is that of astropy's bundled tables; the network is never asked.  CASA's measures leave out the motion
-of the pole: directions agree with them to half an arcsecond, much below what any beam here sees.
+Earth orientation is that of CASA's data; the network is never asked.  CASA's measures leave out the motion of the pole:
+directions agree with them to half an arcsecond, much below what any beam here sees.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -19,8 +20,13 @@ from pl_kernel.errors import DataError
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import ItemContext
 
+if TYPE_CHECKING:
+    from astropy.utils.iers import IERS
+
 _CELESTIAL = {"J2000": "fk5", "ICRS": "icrs", "B1950": "fk4", "GALACTIC": "galactic"}
 _HORIZON = ("AZELGEO", "AZEL")
+_EVER = 1e6
+"""A day (MJD) after all observations."""
 _ROWS_PER_CHUNK = 500_000
 _LONGEST_GAP = 3.0
 """Times the usual step of POINTING: across a longer one nothing is interpolated."""
@@ -125,12 +131,38 @@ def directions_at(
     return result
 
 
+def earth_orientation(ctx: ItemContext) -> IERS:
+    """Polar motion and UT1 - UTC as CASA has them: measured by the IERS, then predicted.
+
+    Of CASA's data, so that directions are those of its imaging, and the newest that are installed.
+    """
+    import astropy.units as u
+    from astropy.utils.iers import IERS
+
+    columns: dict[str, NDArray[np.float64]] = {}
+    for name in ("IERSeop97", "IERSpredict"):
+        with ctx.casa.table(ctx.casa.data(f"geodetic/{name}")) as table:
+            days = table.getcol("MJD")
+            newer = days > columns["MJD"][-1] if columns else np.ones(days.shape, dtype=bool)
+            for column in ("MJD", "x", "y", "dUT1"):
+                more = table.getcol(column)[newer]
+                columns[column] = np.concatenate([columns[column], more]) if column in columns else more
+    for column, values in columns.items():  # beyond the end the last values stay, which is better than none
+        columns[column] = np.append(values, _EVER if column == "MJD" else values[-1])
+    return IERS(
+        {"MJD": columns["MJD"] * u.day, "PM_x": columns["x"] * u.arcsec, "PM_y": columns["y"] * u.arcsec,
+         "UT1_UTC": columns["dUT1"] * u.s}
+    )  # fmt: skip
+
+
 def convert(
-    vector: NDArray[np.float64], frame: str, wanted: str, time_s: NDArray[np.float64], position_m: tuple[float, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    vector: NDArray[np.float64], frame: str, wanted: str, time_s: NDArray[np.float64], position_m: tuple[float, ...],
+    orientation: IERS | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Directions (n, 3) of ``frame`` at UTC times (MJD seconds) and a place as longitude and latitude in degrees.
 
-    ``wanted`` and ``frame`` are AZELGEO (AZEL), J2000, ICRS, B1950 or GALACTIC.  NaN stays NaN.
+    ``wanted`` and ``frame`` are AZELGEO (AZEL), J2000, ICRS, B1950 or GALACTIC.  NaN stays NaN.  ``orientation`` is
+    that of the Earth, see ``earth_orientation``; by default what comes with astropy, which takes a second to read.
 
     Raises:
         DataError: a frame that is none of these.
@@ -154,6 +186,7 @@ def convert(
         iers.conf.set_temp("auto_download", False),
         iers.conf.set_temp("auto_max_age", None),
         iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+        iers.earth_orientation_table.set(orientation) if orientation is not None else contextlib.nullcontext(),
         erfa_astrom.erfa_astrom.set(erfa_astrom.ErfaAstromInterpolator(300 * u.s)),
     ):
         local = None

@@ -192,14 +192,15 @@ def _directions(ctx: StageContext, ms: MeasurementSet, frame: str, table: Column
     table.update({name: np.full(n, np.nan) for name in columns})
     if not found.tracks:
         return [f"{ms.name} has no POINTING: where its antennas looked is not known."]
+    earth = pointing.earth_orientation(ctx)
     for antenna in np.unique(table["antenna"]):
         own = np.flatnonzero(table["antenna"] == antenna)
         # Windows of one integration share its direction.
         times, first, inverse = np.unique(table["time_s"][own], return_index=True, return_inverse=True)
         vector = pointing.directions_at(found.tracks.get(int(antenna)), times, table["interval_s"][own][first])
         place = ms.antenna(int(antenna)).position_m
-        sky = pointing.convert(vector, found.frame, frame, times, place)
-        horizon = pointing.convert(vector, found.frame, "AZELGEO", times, place)
+        sky = pointing.convert(vector, found.frame, frame, times, place, earth)
+        horizon = pointing.convert(vector, found.frame, "AZELGEO", times, place, earth)
         for name, values in zip(columns, (*sky, *horizon), strict=True):
             table[name][own] = values[inverse.ravel()]
     table["ra_deg"] = unwrapped(table["ra_deg"])

@@ -106,6 +106,38 @@ def test_conversions_agree_with_the_measures_of_casa() -> None:
                 assert separation_deg(got[0][k], got[1][k], ra, dec) * 3600 < 0.6, (frame, wanted)
 
 
+def test_earth_orientation_of_casa_is_that_of_the_iers() -> None:
+    """Against the tables that come with astropy, where the IERS measured; past all tables UT1 stays what it was."""
+    from astropy.utils import iers
+
+    from pl_kernel.compute import Worker
+
+    day = np.array([44239.0, 51544.25, 60000.5, 70000.0])
+    with Worker() as worker:
+        x, y, ut1 = (np.asarray(v) for v in worker.call(oriented, day.tolist()))
+    measured = iers.IERS_B.open()
+    expected_x, expected_y = (v.to_value("arcsec") for v in measured.pm_xy(day[:3] + 2400000.5))
+    np.testing.assert_allclose(x[:3], expected_x, atol=0.001)
+    np.testing.assert_allclose(y[:3], expected_y, atol=0.001)
+    np.testing.assert_allclose(ut1[:3], measured.ut1_utc(day[:3] + 2400000.5).to_value("s"), atol=1e-4)
+    assert 0 < abs(ut1[3]) < 0.9
+
+
+def oriented(days):  # type: ignore[no-untyped-def]
+    """Motion of the pole and UT1 - UTC of CASA's data."""
+    import os
+    from types import SimpleNamespace
+
+    from pl_kernel.casa import Casa, Recorder
+
+    table = pointing.earth_orientation(SimpleNamespace(casa=Casa(Recorder(), os.devnull)))
+    x, y = table.pm_xy(np.array(days) + 2400000.5)
+    return [
+        v.tolist()
+        for v in (x.to_value("arcsec"), y.to_value("arcsec"), table.ut1_utc(np.array(days) + 2400000.5).to_value("s"))
+    ]
+
+
 def measured(frame, wanted, times, lon, lat, place):  # type: ignore[no-untyped-def]
     """The same by CASA's measures, one direction at a time."""
     import os
