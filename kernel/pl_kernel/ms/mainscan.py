@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pl_kernel.ms.tables import chunks_of
 
-ROWS_PER_CHUNK = 100_000  # nine columns of 4 or 8 bytes and what is made of them: some 10 MB at a time
+ROWS_PER_CHUNK = 30_000  # nine columns of 4 or 8 bytes and what is made of them: some 5 MB at a time
 _GROUPS = ("SCAN_NUMBER", "FIELD_ID", "DATA_DESC_ID", "STATE_ID")
 _VALUES = ("TIME", "INTERVAL", "EXPOSURE", "ANTENNA1", "ANTENNA2")
 

@@ -12,14 +12,14 @@ from pl_kernel.ms.model import DataDescription, MeasurementSet
 
 _ROWS = 20_000
 """Rows per piece, at most."""
-_PIECE_BYTES = 8 * 2**20
-"""Bytes per piece, at most: 2,000 rows of the VLA's usual windows. What is computed from a piece, and CASA's own copy,
-take several times as much; a long observation must not need more of it than a short one."""
+_PIECE_BYTES = 4 * 2**20
+"""Bytes per piece, at most: 1,000 rows of the VLA's usual windows. What is computed from a piece, and CASA's copies, take
+several times as much; a long observation must not need more of it than a short one. Larger pieces are slower."""
 _BYTES = {
-    "DATA": 8, "CORRECTED_DATA": 8, "MODEL_DATA": 8, "FLOAT_DATA": 4, "WEIGHT_SPECTRUM": 4, "SIGMA_SPECTRUM": 4,
+    "DATA": 16, "CORRECTED_DATA": 16, "MODEL_DATA": 16, "FLOAT_DATA": 8, "WEIGHT_SPECTRUM": 8, "SIGMA_SPECTRUM": 8,
     "FLAG": 1,
 }  # fmt: skip
-"""Size of one value of the columns that have one for every correlation and channel."""
+"""Size of one value, as the table tool gives it, of the columns that have one for every correlation and channel."""
 
 
 @attrs.frozen(kw_only=True)
