@@ -97,12 +97,32 @@ def model_opacity(casa: Any, site: Site, ms: MeasurementSet, frequency_hz: Array
     kelvin = weather.temperature_k if weather and weather.temperature_k else 288.0 - 0.0056 * site.height_m
     humidity = weather.humidity_percent if weather and weather.humidity_percent is not None else 20.0
     low, high = float(frequency.min()), float(frequency.max())
-    count = min(frequency.size, _MOST_CHANNELS)
+    grid = (low, high, min(frequency.size, _MOST_CHANNELS))
+    axis, opacity = _opacity_of(casa, float(site.height_m), float(pressure), float(kelvin), float(humidity), grid)
+    return np.asarray(np.interp(frequency, axis, opacity))
+
+
+_KNOWN: dict[tuple[Any, ...], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+_MOST_KNOWN = 200
+
+
+def _opacity_of(
+    casa: Any, height_m: float, pressure_hpa: float, kelvin: float, humidity_percent: float,
+    grid: tuple[float, float, int],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Frequencies (ascending) and opacities of a grid (lowest, highest, count).
+
+    Half a second each, and asked for again by stage after stage: the process remembers them.
+    """
+    key = (height_m, pressure_hpa, kelvin, humidity_percent, grid)
+    if key in _KNOWN:
+        return _KNOWN[key]
+    low, high, count = grid
     tool, unit = casa.tool("atmosphere"), casa.tool("quanta").quantity
     try:
         tool.initAtmProfile(
-            humidity=float(humidity), temperature=unit(float(kelvin), "K"), altitude=unit(site.height_m, "m"),
-            pressure=unit(float(pressure), "mbar"), atmType=1, h0=unit(2.0, "km"), dTem_dh=unit(-5.6, "K/km"),
+            humidity=humidity_percent, temperature=unit(kelvin, "K"), altitude=unit(height_m, "m"),
+            pressure=unit(pressure_hpa, "mbar"), atmType=1, h0=unit(2.0, "km"), dTem_dh=unit(-5.6, "K/km"),
             dP=unit(10.0, "mbar"), dPm=1.2, maxAltitude=unit(48.0, "km"),
         )  # fmt: skip
         step = (high - low) / (count - 1)
@@ -113,4 +133,8 @@ def model_opacity(casa: Any, site: Site, ms: MeasurementSet, frequency_hz: Array
         axis = np.asarray(casa.tool("quanta").convert(tool.getSpectralWindow(0), "Hz")["value"], dtype=float)
     finally:
         tool.done()
-    return np.asarray(np.interp(frequency, np.sort(axis), (dry + wet)[np.argsort(axis)]))
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    order = np.argsort(axis)
+    _KNOWN[key] = axis[order], (dry + wet)[order]
+    return _KNOWN[key]
