@@ -290,6 +290,27 @@ def test_the_order_bends_to_the_number_of_points() -> None:
         fluxboot.fit_spectrum([5e9], [-1.0], [0.1], 1)
 
 
+def test_gains_are_averaged_by_antenna_although_one_took_no_data() -> None:
+    """Old observations list antennas that were not there: number 1 here. Powers of 4 and 9; a flagged 5 counts not."""
+    from types import SimpleNamespace
+
+    from pl_hif.solve import Solutions
+    from pl_hifv.stages.fluxboot import _mean_log_power
+
+    gain = np.array([[[2.0, 1.0, 3.0, 5.0]], [[2.0, 1.0, 3.0, 1.0]]]).astype(complex)
+    flag = np.zeros(gain.shape, bool)
+    flag[:, :, 1] = True
+    flag[0, 0, 3] = True
+    solutions = Solutions(
+        time_s=np.zeros(4), antenna=np.array([0, 1, 2, 2]), field=np.zeros(4, int), spw=np.zeros(4, int),
+        scan=np.ones(4, int), gain=gain, flag=flag, snr=np.ones(gain.shape), frequency_hz={0: np.array([1.4e9])},
+    )  # fmt: skip
+    found = _mean_log_power(solutions, [0], SimpleNamespace(antennas=[SimpleNamespace(id=0), SimpleNamespace(id=2)]))
+    np.testing.assert_allclose(found[[0, 2], 0], np.log([4.0, 9.0]))
+    assert found[2, 1] == pytest.approx((np.log(9.0) + np.log(1.0)) / 2)
+    assert np.isnan(found[1]).all()
+
+
 def test_residuals_and_absurd_indices() -> None:
     assert fluxboot.fractional_residuals([2.0, 0.0], [1.0, 1.0])[0] == 0.5
     assert np.isnan(fluxboot.fractional_residuals([2.0, 0.0], [1.0, 1.0])[1])

@@ -331,11 +331,12 @@ def _measured(
 
 
 def _mean_log_power(window: Solutions, fields: list[int], copy: MeasurementSet) -> np.ndarray:
-    """ln of squared gains, averaged over time; (antenna, receptor), NaN without good solutions."""
+    """ln of squared gains, averaged over time; (antenna id, receptor), NaN without good solutions."""
     chosen = np.isin(window.field, fields)
     gain, flag = (a[:, :, chosen].reshape(a.shape[0], -1) for a in (np.abs(window.gain), window.flag))
     antenna = np.tile(window.antenna[chosen], window.gain.shape[1])
-    found = np.full((len(copy.antennas), gain.shape[0]), np.nan)
+    # By id, not by number: old observations list antennas that took no data.
+    found = np.full((max(a.id for a in copy.antennas) + 1, gain.shape[0]), np.nan)
     for receptor, (amplitude, bad) in enumerate(zip(gain, flag, strict=True)):
         good = ~bad & (amplitude > 0)
         count = np.bincount(antenna[good], minlength=len(found))
