@@ -20,6 +20,7 @@ from pl_hifv.calibrators import BandSelection, uvranges
 from pl_hifv.heuristics.bandpass import channels_per_solution
 from pl_hifv.heuristics.channels import selection, spoiled
 from pl_hifv.heuristics.delays import ATTEMPTS, critical_fraction, median_over_antennas
+from pl_hifv.lines import line_spws
 from pl_kernel import PlError
 from pl_kernel.calibration import GainArguments
 from pl_kernel.common import flagversions as versions
@@ -341,9 +342,7 @@ def correlations(ms: MeasurementSet, spws: Sequence[int]) -> tuple[str, ...]:
     return tuple(c for c in present if c in ("RR", "LL", "XX", "YY")) or present[:2]
 
 
-def line_windows(ms: MeasurementSet, spws: Iterable[int]) -> tuple[int, ...]:
-    """Windows that were set up for spectral lines."""
-    from pl_hifv.heuristics.bands import is_line_window
-
-    chosen = [ms.spw(s) for s in spws]
-    return tuple(int(w.id) for w in chosen if is_line_window(w.band, w.min_hz, w.bandwidth_hz, w.n_channels))
+def line_windows(ctx: StageContext, ms: MeasurementSet, spws: Iterable[int]) -> tuple[int, ...]:
+    """Those of the windows that are for spectral lines, by what the import stage decided."""
+    lines = set(line_spws(ctx, ms))
+    return tuple(s for s in spws if s in lines)

@@ -48,3 +48,22 @@ def test_a_choice_of_the_user_holds_as_it_is():
 
 def test_an_unknown_frame_tells_nothing_of_masers():
     assert not chosen(Window(id=0, line=True))[0][0]
+
+
+def test_what_the_import_stage_decided_holds_in_later_stages():
+    """specline_spws='none' of an old recipe: narrow windows are continuum in every stage, and so they are smoothed."""
+    from types import SimpleNamespace as Made
+
+    from pl_hifv import solves
+    from pl_hifv.lines import KEY
+    from pl_hifv.stages.hanning import _windows
+
+    narrow = Made(
+        id=3, band="X", min_hz=8.4e9, bandwidth_hz=4e6, n_channels=256, online_binning=1, frame=None
+    )  # fmt: skip
+    ms = Made(name="a.ms", origin="", spws=[narrow], science_spws=[narrow])
+    for decided, line in (({}, True), ({"a.ms": []}, False), ({"a.ms": [3]}, True)):
+        ctx = Made(value=lambda key, default=None, given=decided: given if key == KEY else default)
+        assert solves.line_windows(ctx, ms, (3,)) == ((3,) if line else ())
+        (window,) = _windows(ctx, ms, masers=False)
+        assert window.line is line

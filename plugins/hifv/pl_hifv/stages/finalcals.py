@@ -194,7 +194,7 @@ class Finalcals(Stage[FinalcalsInputs, FinalcalsResult]):
         ctx.casa.flagdata(vis=average.path, mode="unflag", action="apply", flagbackup=False, savepars=False)
         found = BandSolutions(
             vis=ms.name, band=band.band, spws=band.spws, basebands=band.basebands, refant=refants[0],
-            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ms, band.spws),
+            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ctx, ms, band.spws),
             delay=delay, gain=gain, gain_solint=known.gain_solint, bandpass=bandpass,
         )  # fmt: skip
         return found, solves.preapplying(with_bandpass, ms, average)

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_hifv.heuristics.bands import is_line_window
 from pl_hifv.heuristics.smoothing import Smoothing, Window, decide
+from pl_hifv.lines import line_spws
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import Effect, ReplaceMeasurementSet, SetValue
 from pl_kernel.ms.model import Frame, MeasurementSet, SpectralWindow
@@ -201,9 +201,9 @@ def moved(ctx: StageContext, ms: MeasurementSet, path: str) -> MeasurementSet:
 
 
 def _windows(ctx: StageContext, ms: MeasurementSet, masers: bool) -> list[Window]:
-    found = []
+    found, lines = [], set(line_spws(ctx, ms))
     for w in ms.science_spws:
-        line = is_line_window(w.band, w.min_hz, w.bandwidth_hz, w.n_channels)
+        line = int(w.id) in lines
         low, high = _lsrk_range(ctx, ms, w) if line and masers else (None, None)
         found.append(Window(id=int(w.id), line=line, online_binning=w.online_binning, low_hz=low, high_hz=high))
     return found

@@ -104,7 +104,7 @@ class SemiFinalBPdcals(Stage[SemiFinalBPdcalsInputs, SemiFinalBPdcalsResult]):
         solve.require(bandpass.table, f"the bandpass of {band.band} band")
         found = BandSolutions(
             vis=ms.name, band=band.band, spws=band.spws, basebands=band.basebands, refant=delay.refants[0],
-            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ms, band.spws),
+            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ctx, ms, band.spws),
             delay=delay, gain=gain, gain_solint=known.gain_solint, bandpass=bandpass,
         )  # fmt: skip
         # The phases are not applied: they belong to the bandpass calibrator alone.

@@ -211,7 +211,7 @@ class TestBPdcals(Stage[TestBPdcalsInputs, TestBPdcalsResult]):
         )  # fmt: skip
         band_found = TestBand(
             vis=ms.name, band=band.band, spws=band.spws, basebands=band.basebands, refant=delay.refants[0],
-            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ms, band.spws),
+            correlations=solves.correlations(ms, band.spws), line_spws=solves.line_windows(ctx, ms, band.spws),
             delay=delay, gain=gain, gain_solint=choice.trial.solint, bandpass=bandpass, choice=choice,
             avoided=avoid,
         )  # fmt: skip
