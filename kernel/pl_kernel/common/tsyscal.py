@@ -9,13 +9,14 @@ import numpy as np
 
 from ..calibration import CalApplication, CalFrom, CalTo
 from ..effects import Effect, RegisterCalibration, SetValue, UnregisterCalibration
-from ..errors import DataError, PlError
+from ..errors import DataError
 from ..ms.model import MeasurementSet
 from ..ms.selection import compact_ids
 from ..params import Inputs, param
 from ..stage import Result, Stage
 from . import tsysmaps
 from .calspectra import coverage, read_spectra
+from .tablenames import check_table_name
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext
@@ -83,8 +84,7 @@ class Tsyscal(Stage[TsyscalInputs, TsyscalResult]):
 
     def check(self, ctx: StageContext, inputs: TsyscalInputs) -> None:
         sets = ctx.measurement_sets(inputs.vis)
-        if inputs.caltable and len(sets) > 1:
-            raise PlError(f"One caltable cannot name the Tsys tables of {len(sets)} measurement sets; leave it out.")
+        check_table_name(ctx, inputs.caltable, sets, "caltable")
         for ms in sets:
             if "SYSCAL" not in ms.subtables:
                 raise DataError(f"{ms.name} has no SYSCAL table, so its system temperatures are unknown.")

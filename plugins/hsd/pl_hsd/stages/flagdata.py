@@ -58,6 +58,9 @@ class FlagdataInputs(Inputs):
         doc="How far to widen online flags: half or 1.5 integrations, or by tbuff.",
     )
     tbuff: float = param(0.0, unit="s", doc="Widen online flags by this time at both ends (manual).", minimum=0.0)
+    flagbackup: bool = param(
+        True, doc="Accepted for old scripts: the run keeps the flags of before, and can go back to them.", hidden=True
+    )
 
 
 @attrs.frozen(kw_only=True)

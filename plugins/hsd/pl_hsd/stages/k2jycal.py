@@ -13,8 +13,9 @@ from pl_hsd import jyperk_service, k2jy
 from pl_hsd.heuristics import jyperk
 from pl_hsd.heuristics.jyperk import Data, Entry, Key
 from pl_hsd.rows import RowTable
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import Inputs, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
+from pl_kernel.common.tablenames import check_table_name
 from pl_kernel.effects import Effect, RegisterCalibration, UnregisterCalibration
 from pl_kernel.errors import InputError
 from pl_kernel.ms.model import MeasurementSet
@@ -34,6 +35,7 @@ class K2jycalInputs(Inputs):
     reffile: str = param("jyperk.csv", doc="File of factors, by measurement set or by session.")
     caltable: str | None = param(None, doc="Name of the caltable; default: made from the measurement set's name.")
     urls: tuple[str, ...] = param((), doc="Addresses of the service, tried in order after that of the environment.")
+    backup_urls: tuple[str, ...] = param((), doc="The observatory's word for urls; tried after them.", hidden=True)
     timeout: float = param(60.0, unit="s", minimum=0.1, doc="Longest time to wait for one answer.")
     retries: int = param(3, minimum=1, doc="How often each address is tried.")
     pause: float = param(5.0, unit="s", minimum=0, doc="Time between two tries.")
@@ -81,8 +83,7 @@ class K2jycal(Stage[K2jycalInputs, K2jycalResult]):
         return tuple(ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin)
 
     def check(self, ctx: StageContext, inputs: K2jycalInputs) -> None:
-        if inputs.caltable and len(self.sets(ctx, inputs)) > 1:
-            raise PlError("One caltable cannot name the Jy/K tables of several measurement sets; leave it out.")
+        check_table_name(ctx, inputs.caltable, self.sets(ctx, inputs), "caltable")
         if inputs.reffile != "jyperk.csv" and find_file(ctx, inputs.reffile) is None:
             raise InputError(f"There is no file {inputs.reffile} with Jy/K factors.")
 
@@ -142,7 +143,7 @@ def facts(ms: MeasurementSet) -> Data:
 
 
 def _service(inputs: K2jycalInputs) -> jyperk_service.Service | None:
-    urls = tuple(u for u in (os.environ.get(ENVIRONMENT, ""), *inputs.urls) if u)
+    urls = tuple(u for u in (os.environ.get(ENVIRONMENT, ""), *inputs.urls, *inputs.backup_urls) if u)
     wanted = bool(urls) if inputs.dbservice is None else inputs.dbservice
     if not wanted:
         return None

@@ -13,6 +13,7 @@ from pl_hsd.strategy import Strategy, strategy
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.common.calspectra import read_spectra
+from pl_kernel.common.tablenames import check_table_name
 from pl_kernel.effects import Effect, RegisterCalibration, UnregisterCalibration
 from pl_kernel.errors import CasaError, DataError
 from pl_kernel.ms.model import MeasurementSet
@@ -35,6 +36,7 @@ class SkycalInputs(Inputs):
     field: str = param("", doc="Fields of the OFF, as a CASA selection; default those of the calibration strategy.")
     spw: str = param("", doc="Windows, as a CASA selection of real ids; default all science windows.")
     scan: str = param("", doc="Scans, as a CASA selection; default all.")
+    outfile: str | None = param(None, doc="Name of the caltable; default: made from the measurement set's name.")
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +91,9 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
         return tuple(ms for ms in ctx.measurement_sets(inputs.vis) if not ms.origin)
 
     def check(self, ctx: StageContext, inputs: SkycalInputs) -> None:
-        for ms in self.sets(ctx, inputs):
+        sets = self.sets(ctx, inputs)
+        check_table_name(ctx, inputs.outfile, sets, "outfile")
+        for ms in sets:
             mode = strategy(ctx, ms).calmode
             if inputs.calmode == "auto" and mode not in _CALTYPES:
                 raise PlError(
@@ -125,7 +129,7 @@ class Skycal(Stage[SkycalInputs, SkycalResult]):
     def _solve(
         self, ctx: StageContext, ms: MeasurementSet, plan: Strategy, mode: str, inputs: SkycalInputs
     ) -> str:
-        table = ctx.path(ms, ext="skycal.tbl")
+        table = inputs.outfile or ctx.path(ms, ext="skycal.tbl")
         ctx.files.rmtree(table)
         targets = sorted(plan.reference_fields)
         if not targets:
