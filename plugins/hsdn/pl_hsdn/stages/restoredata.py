@@ -15,6 +15,7 @@ from pl_kernel import InputError, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.common.applying import Applied
 from pl_kernel.common.restoredata import Restored, RestoredataResult
+from pl_kernel.common.tablenames import check_table_name
 from pl_kernel.effects import Effect
 from pl_kernel.stage_context import StageContext
 
@@ -94,6 +95,7 @@ class Restoredata(SingleDishRestorer[RestoredataInputs]):
         if path is None:
             ctx.log.attention("There are no scaling factors; the spectra are restored as they were.")
             return
+        check_table_name(ctx, inputs.caltable, [job.ms for job in jobs], "caltable")
         found = scaling.read(path)
         for job in jobs:
             job.scale = found
