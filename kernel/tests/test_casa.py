@@ -31,6 +31,18 @@ def test_warnings_and_errors_are_told_with_their_origin_and_the_harmless_ones_le
     ]  # fmt: skip
 
 
+def test_what_stands_above_the_reason_of_a_failure_is_of_use(tmp_path):
+    from types import SimpleNamespace
+
+    from pl_kernel.cli.running import _log_tail
+
+    (tmp_path / "casa.log").write_text(LOG)
+    session = SimpleNamespace(folder=SimpleNamespace(stage_dirs=lambda: [tmp_path]))
+    shown = _log_tail(session)
+    assert len(shown) == 2 and not any("eap second" in line or "updated" in line for line in shown)
+    assert shown[0] == "CASA warning: Insufficient unflagged antennas to proceed"
+
+
 def test_script_values_are_written_as_literals_whatever_they_hold():
     calls = [
         {"task": "flagdata", "kind": "task", "outcome": "ok", "message": "",

@@ -283,7 +283,10 @@ def outcome_as_json(session: Session, outcome: RunOutcome) -> dict[str, Any]:
 
 
 def _log_tail(session: Session, lines: int = 8) -> list[str]:
-    """Last complaints in CASA's log of the stage that failed; there are none when it was not CASA that failed."""
+    """Last complaints in CASA's log of the stage that failed, without those that say nothing of the data: these would
+    stand above the reason and look like it."""
+    from ..casa.records import complaints
+
     folders = session.folder.stage_dirs()
     log = folders[-1] / "casa.log" if folders else None
     if log is None or not log.is_file():
@@ -291,7 +294,7 @@ def _log_tail(session: Session, lines: int = 8) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode("utf-8", "replace")
-    return [line for line in text.splitlines() if line.split("\t")[1:2] in (["WARN"], ["SEVERE"], ["ERROR"])][-lines:]
+    return [f"CASA {level}: {message}" for level, _origin, message in complaints(text)][-lines:]
 
 
 def _import_stage(plan: Recipe, known: Registry) -> str | None:
