@@ -82,11 +82,13 @@ class Attempt:
 
 @attrs.frozen(kw_only=True)
 class Dirty:
-    """The dirty image: peak and noise, what the visibilities promise (0: not known), sidelobes, beam in pixels."""
+    """The dirty image: peak and noise, what the visibilities promise (0: not known), antennas that have some that are
+    not flagged, sidelobes, beam in pixels."""
 
     peak: float
     mad_sigma: float
     thermal: float
+    antennas: int = 0
     sidelobe: float = 0.0
     beam_px: float = 0.0
 
@@ -121,15 +123,19 @@ def make_dirty(ctx: ItemContext, target: CleanTarget) -> Dirty:
     seen = measure.plane_statistics(ctx, f"{stem}.residual", target)
     if not seen.peak > 0:
         raise PlError(f"The dirty image of {target.field}, spw {','.join(map(str, target.spws))} is empty.")
-    thermal = measure.expected_noise(ctx, target) * target.noise_factor
+    promised = measure.expected_noise(ctx, target)
+    dirty = Dirty(
+        peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=promised.rms * target.noise_factor,
+        antennas=promised.antennas,
+    )  # fmt: skip
     if target.specmode == "cube":
-        return Dirty(peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=thermal)
+        return dirty
     beam = measure.beam_of(ctx, measure.image_path(stem, "psf"))
     if beam is None:
         raise PlError(f"CASA found no beam for {target.field}: the point spread function has no main lobe.")
     pixels = (beam[0] / target.cell_arcsec, beam[1] / target.cell_arcsec, beam[2])
-    return Dirty(
-        peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=thermal, beam_px=pixels[1],
+    return attrs.evolve(
+        dirty, beam_px=pixels[1],
         sidelobe=masks.sidelobe_level(measure.plane(ctx, measure.image_path(stem, "psf")), pixels),
     )  # fmt: skip
 

@@ -96,9 +96,11 @@ def make_cube(
     seen = measure.combined(noises)
     if not seen.peak > 0:
         raise PlError(f"The dirty cube of {target.field}, spw {','.join(map(str, target.spws))} is empty.")
+    promised = measure.expected_noise(ctx, target)
     dirty = Dirty(
-        peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=measure.expected_noise(ctx, target) * target.noise_factor
-    )
+        peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=promised.rms * target.noise_factor,
+        antennas=promised.antennas,
+    )  # fmt: skip
     beam = common_beam(ctx, [f"{p.imagename}.psf" for p in parts])
     shared = attrs.evolve(settings, restoring_beam=beam)
     # Whether a range diverged is judged by its own dirty peak; threshold and number of cycles by the cube's.

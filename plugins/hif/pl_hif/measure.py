@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,8 @@ from pl_hif.heuristics.weighting import channel_noise
 from pl_hif.targets import CleanTarget
 
 C_KM_S = 299_792.458
+_SAMPLE_BYTES = 48 * 2**20
+"""Visibilities looked at for their scatter: 3,000 rows of 1,000 channels and correlations tell it to a per mille."""
 _RING = (0.2, 0.3)
 """Noise is measured where the primary beam is between these: sky that is observed but holds little of the source."""
 
@@ -31,9 +34,10 @@ class ImageNumbers:
     """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
 
     ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane;
-    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known). Bandwidths are
-    those of a plane: of the windows in it, and of the channels that were imaged. ``spectrum`` is the spectrum at the
-    pixel of the peak. ``line_channels`` are planes where the cube exceeds 5 rms.
+    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known); ``antennas`` have
+    visibilities in it that are not flagged (0: not known). Bandwidths are those of a plane: of the windows in it, and
+    of the channels that were imaged. ``spectrum`` is the spectrum at the pixel of the peak. ``line_channels`` are
+    planes where the cube exceeds 5 rms.
     """
 
     peak: float
@@ -45,6 +49,7 @@ class ImageNumbers:
     shape: tuple[int, ...] = attrs.field(converter=tuple)
     mask_pixels: int
     expected_rms: float = 0.0
+    antennas: int = 0
     bandwidth_hz: float = 0.0
     effective_bandwidth_hz: float = 0.0
     channel_rms: tuple[float, ...] = attrs.field(default=(), converter=tuple)
@@ -159,8 +164,10 @@ def image_path(stem: str, kind: str) -> str:
     return f"{stem}.{head}.tt0{dot}{tail}"
 
 
-def image_numbers(ctx: Any, stem: str, target: CleanTarget, expected_rms: float) -> ImageNumbers:
-    """Measure a finished image; ``expected_rms`` is what the visibilities promise."""
+def image_numbers(
+    ctx: Any, stem: str, target: CleanTarget, expected_rms: float, antennas: int = 0
+) -> ImageNumbers:  # fmt: skip
+    """Measure a finished image; ``expected_rms`` is what the visibilities promise, of so many ``antennas``."""
     path = image_path(stem, "image")
     with ctx.casa.image(path) as image:
         unit, beam = str(image.brightnessunit()), _beam(image)
@@ -202,7 +209,7 @@ def image_numbers(ctx: Any, stem: str, target: CleanTarget, expected_rms: float)
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, expected_rms=expected_rms, **bandwidths(ctx, target),
+        mask_pixels=mask_pixels, expected_rms=expected_rms, antennas=antennas, **bandwidths(ctx, target),
         channel_rms=noises if shape[3] > 1 else (),
         channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,
@@ -224,14 +231,23 @@ def _responses(ctx: Any, path: str, frequency: list[float]) -> Iterator[np.ndarr
         yield one
 
 
-def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> float:
-    """Noise of an image with natural weights, from the scatter of its visibilities; 0 when it cannot be told.
+@attrs.frozen(kw_only=True)
+class Expected:
+    """What visibilities promise: noise of an image in Jy/beam (0: cannot be told), and antennas with data left."""
+
+    rms: float = 0.0
+    antennas: int = 0
+
+
+def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> Expected:
+    """Noise of an image with natural weights, from the scatter of its visibilities, and how many antennas have any.
 
     With σ the scatter of the real part of one visibility and N the number of unflagged visibilities of the parallel
     hands per image plane, the noise is σ/√N; more by what smoothing has correlated neighbouring channels, where several
     are imaged together.
     """
     variance: list[float] = []
+    antennas: set[int] = set()
     per_plane = 0.0
     column = {"corrected": "CORRECTED_DATA", "data": "DATA"}
     for part in target.selections:
@@ -246,11 +262,12 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> fl
                     rows = chosen.nrows()
                     if not rows:
                         continue
-                    # Every k-th row: all baselines and times take part.
-                    step = max(1, -(-rows // most_rows))
                     name = column[part.column]
+                    values = chosen.getcell("FLAG", 0).size
+                    step = _sample_step(rows, min(most_rows, _SAMPLE_BYTES // (16 * values) + 1), target.antennas)
                     data = chosen.getcol(name, 0, -1, step)
                     bad = chosen.getcol("FLAG", 0, -1, step)
+                    ends = [chosen.getcol(end, 0, -1, step) for end in ("ANTENNA1", "ANTENNA2")]
                 finally:
                     chosen.close()
             inside = _channel_mask(channels, data.shape[1])
@@ -259,13 +276,21 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> fl
             sigma, correlated = channel_noise(data, bad)
             if sigma > 0:
                 variance.append((sigma * (1.0 if target.specmode == "cube" else correlated)) ** 2)
+            antennas |= {int(a) for end in ends for a in np.unique(end[~bad.all(axis=(0, 1))])}
             good = (~bad)[:, inside].sum(axis=(0, 2)) * step
             used = good[good > 0]
             if used.size:
                 per_plane += float(used.sum()) if target.specmode != "cube" else float(np.median(used))
-    if not variance or per_plane <= 0:
-        return 0.0
-    return float(np.sqrt(np.mean(variance) / per_plane))
+    rms = float(np.sqrt(np.mean(variance) / per_plane)) if variance and per_plane > 0 else 0.0
+    return Expected(rms=rms, antennas=len(antennas))
+
+
+def _sample_step(rows: int, most: int, antennas: int) -> int:
+    """Every how many rows one is looked at, so that all baselines take part, which follow each other in turn."""
+    step, baselines = max(1, -(-rows // max(most, 1))), antennas * (antennas - 1) // 2
+    while baselines > 1 and math.gcd(step, baselines) > 1:
+        step += 1
+    return step
 
 
 def bandwidths(ctx: Any, target: CleanTarget) -> dict[str, float]:

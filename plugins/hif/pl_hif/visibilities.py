@@ -13,8 +13,8 @@ from pl_kernel.ms.model import DataDescription, MeasurementSet
 _ROWS = 20_000
 """Rows per piece, at most."""
 _PIECE_BYTES = 4 * 2**20
-"""Bytes per piece, at most: 1,000 rows of the VLA's usual windows. What is computed from a piece, and CASA's copies, take
-several times as much; a long observation must not need more of it than a short one. Larger pieces are slower."""
+"""Bytes per piece, at most: 1,000 rows of the VLA's usual windows. What is computed from a piece, and CASA's copies,
+take several times as much; a long observation must not need more of it than a short one. Larger ones are slower."""
 _BYTES = {
     "DATA": 16, "CORRECTED_DATA": 16, "MODEL_DATA": 16, "FLOAT_DATA": 8, "WEIGHT_SPECTRUM": 8, "SIGMA_SPECTRUM": 8,
     "FLAG": 1,

@@ -140,19 +140,18 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
         ]  # fmt: skip
     scores = []
     if n.expected_rms > 0 and math.isfinite(n.rms):
-        best = attainable_range(t.antennas)
+        best = attainable_range(n.antennas or t.antennas)
         limit = n.peak / best
         expected = math.hypot(n.expected_rms, limit)
         ratio = n.rms / expected
-        limited = limit > 2 * n.expected_rms
         scores.append(
             QAScore(
                 metric="image.noise_ratio", value=ratio, score=erf_score(ratio, 1.0, 5.0, 0.34),
                 short=f"{label}: noise {ratio:.2f} × expected",
                 long=f"The noise of {image.name} is {_jy(n.rms)}, {ratio:.2f} times what is to be expected: the "
                 f"scatter of the visibilities promises {_jy(n.expected_rms)}"
-                + (f", a dynamic range of {best:.0f} at a peak of {_jy(n.peak)} allows {_jy(limit)}. "
-                   "Self-calibration would lower it." if limited else "."), applies_to=where,
+                + (f", a dynamic range of {best:.0f} at a peak of {_jy(n.peak)} allows {_jy(limit)}."
+                   if limit > 2 * n.expected_rms else ".") + _cause(n.rms, n.expected_rms, limit), applies_to=where,
             )
         )  # fmt: skip
         left = image.attempts[-1].residual_peak / expected
@@ -183,6 +182,21 @@ def _image_scores(image: MadeImage) -> list[QAScore]:
             )
         )  # fmt: skip
     return scores
+
+
+def _cause(rms: float, thermal: float, limit: float) -> str:
+    """What is to be done about noise that is not that of the receivers: more than twice it.
+
+    Up to twice what errors of calibration leave of the peak they explain it; more than that they do not.
+    """
+    if rms <= 2 * thermal:
+        return ""
+    if rms <= 2 * limit:
+        return " Errors of the calibration that are left explain it; self-calibration would lower it."
+    return (
+        " Errors of the calibration do not explain it: sidelobes do, of what was not cleaned or lies outside the "
+        "image, or bad data that were not flagged."
+    )
 
 
 def _convergence(image: MadeImage) -> QAScore:

@@ -180,7 +180,7 @@ def make_one(ctx: ItemContext, job: _Job) -> MadeImage:
 def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attempt, ...]) -> MadeImage:
     """Measure an image that is made; moments of a cube."""
     stem = target.imagename
-    numbers = measure.image_numbers(ctx, stem, target, dirty.thermal)
+    numbers = measure.image_numbers(ctx, stem, target, dirty.thermal, dirty.antennas)
     files = {k: path for k in KINDS if Path(path := measure.image_path(stem, k)).is_dir()}
     if "image" not in files:
         raise PlError(f"CASA made no image of {target.field}; its log says why.")
