@@ -165,6 +165,15 @@ def test_short_rows_do_not_count_and_a_single_row_is_no_raster() -> None:
     assert sensitivity.raster_extents(ra, dec, np.full(ra.size, 0.5), none, none) == ()
 
 
+def test_pauses_for_the_off_do_not_make_a_map_lower() -> None:
+    """An OFF after every second row: by time there are nine maps of two rows, of the same field of 200 by 160."""
+    ra, dec, row, _ = raster(9, 21, 200.0, 160.0, 30.0, 150.0, -23.0)
+    (found,) = sensitivity.raster_extents(ra, dec, np.full(ra.size, 0.5), row, row // 2)
+    assert found.height == pytest.approx(160.0, rel=1e-3) and found.separation == pytest.approx(20.0, rel=1e-3)
+    single = sensitivity.raster_extents(ra, dec, np.full(ra.size, 0.5), row, row)
+    assert [e.height for e in single] == pytest.approx([160.0], rel=1e-3)
+
+
 def test_a_basket_weave_has_an_extent_per_direction_and_one_box() -> None:
     """A field of 200 by 100 arcsec: rows of 200 swept east, then rows of 100 swept north."""
     ra1, dec1, row1, _ = (v[:189] for v in raster(9, 21, 200.0, 100.0, 0.0, 0.0, 10.0))

@@ -21,7 +21,7 @@ SHORTEST_INTEGRATION_S = 9.9e-4
 class RasterExtent:
     """How the maps of one scan direction lie on the sky. Lengths in arcsec.
 
-    width: length of a row, height: between the first and the last row of a map, separation: of neighbouring rows;
+    width: length of a row, height: between the outermost rows, separation: of neighbouring rows;
     angle_deg: of the sweep, from east towards north, in [0, 180); row_s: duration of a row of full length; n_rows: such
     rows; share: of all spectra that these maps have; ra_deg, dec_deg: the middle of the rows.
     """
@@ -45,8 +45,9 @@ def raster_extents(
     row, map_: numbers of raster rows and maps (-1: in none). Maps whose rows run within 45 degrees of those of the
     first map are of its direction, others (of a basket weave) of a second. Rows count that have at least the most
     frequent number of spectra of all rows of their direction; their width is the mean length, their separation the
-    median distance of successive centres, the height the largest distance between first and last row of a map.
-    Empty: no map has two such rows.
+    median distance of successive rows. The height is that of all maps of the direction together, as is the time that is
+    spread over it: where a pause for an OFF is taken for the end of a map (the reference measures map by map), a map
+    has few rows. Empty: there are no two such rows beside each other.
     """
     row_id, map_id = np.asarray(row, int), np.asarray(map_, int)
     ra, dec = unwrapped(ra_deg), np.asarray(dec_deg, float)
@@ -73,7 +74,7 @@ def raster_extents(
         chosen = [k for k in range(len(rows)) if turned[k] == direction]
         if not chosen:
             continue
-        measured = _extent([rows[k] for k in chosen], ends[chosen], of_map[chosen], x, y, np.asarray(interval_s, float))
+        measured = _extent([rows[k] for k in chosen], ends[chosen], x, y, np.asarray(interval_s, float))
         if measured is not None:
             spectra = np.concatenate([rows[k] for k in chosen])
             middle = [float(v[spectra].min() + v[spectra].max()) / 2 for v in (ra, dec)]
@@ -89,25 +90,22 @@ def _mean_angle(ends: FloatArray) -> float:
 
 
 def _extent(
-    rows: list[NDArray[np.int64]], ends: FloatArray, of_map: NDArray[np.int64], x: FloatArray, y: FloatArray,
-    interval_s: FloatArray,
-) -> RasterExtent | None:  # fmt: skip
+    rows: list[NDArray[np.int64]], ends: FloatArray, x: FloatArray, y: FloatArray, interval_s: FloatArray
+) -> RasterExtent | None:
     counts = np.array([r.size for r in rows])
     sizes, votes = np.unique(counts, return_counts=True)
     typical = int(sizes[votes == votes.max()].max())  # of equally frequent lengths the larger
     full = np.flatnonzero(counts >= typical)
     centres = np.array([(x[rows[k]].mean(), y[rows[k]].mean()) for k in full])
-    heights, steps = [], []
-    for number in np.unique(of_map[full]):
-        here = centres[of_map[full] == number]
-        if len(here) > 1:
-            heights.append(float(np.hypot(*(here[-1] - here[0]))))
-            steps += list(np.hypot(*np.diff(here, axis=0).T))
-    if not heights or max(heights) <= 0:
+    angle = math.radians(_mean_angle(ends[full]))
+    across = centres @ np.array([-math.sin(angle), math.cos(angle)])
+    height = float(np.ptp(across))
+    if height <= 0:
         return None
     return RasterExtent(
-        width=float(np.hypot(*ends[full].T).mean()), height=max(heights), separation=float(np.median(steps)),
-        angle_deg=_mean_angle(ends[full]), row_s=float(np.mean([interval_s[rows[k]].sum() for k in full])),
+        width=float(np.hypot(*ends[full].T).mean()), height=height,
+        separation=float(np.median(np.abs(np.diff(across)))),
+        angle_deg=math.degrees(angle), row_s=float(np.mean([interval_s[rows[k]].sum() for k in full])),
         n_rows=len(full),
     )  # fmt: skip
 
