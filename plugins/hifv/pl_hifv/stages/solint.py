@@ -131,7 +131,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
         if gone:
             ctx.log.warning(f"{ms.name}, {band.band} band: scans {', '.join(map(str, gone))} are flagged altogether.")
         if not kept:
-            raise PlError(f"all calibrator scans of {band.band} band in {ms.name} are flagged")
+            raise PlError("all scans of its calibrators are flagged")
         long = long_interval(calibrators.scan_times(ms, kept, band.spws), band.integration_s)
         choice, table = self._short(ctx, copy, band, refants, long)
         needed = max(choice.trial.seconds, known.gain_s)
@@ -174,10 +174,7 @@ class Solint(Stage[SolintInputs, SolintResult]):
         steps = [n for n in LADDER if n == 1 or n * band.integration_s < long.seconds]
         choice = climb(trial, (*steps, 0))
         if math.isclose(choice.trial.flagged, 1.0):
-            raise PlError(
-                f"no interval gives a solution on the calibrators of {band.band} band in {copy.name}: they may be"
-                " flagged, or too weak"
-            )
+            raise PlError("no interval gives a solution on the calibrators: they may be flagged, or too weak")
         if choice.poor:
             ctx.log.warning(f"{copy.name}, {band.band} band: {choice.reason}.")
         return choice, tables[choice.trial.table]
