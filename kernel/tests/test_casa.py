@@ -16,6 +16,8 @@ LOG = (
     "2026-11-22 20:14:48\tINFO\timporter::::casa\tBegin Task: importuvfits\n"
     "2026-11-22 20:14:48\tSEVERE\tMeasTable::dUTC (file /a/b.cc, line 1)\tLeap second table TAI_UTC seems out-of-date\n"
     "2026-11-22 20:14:48\tSEVERE\tMeasTable::dUTC(Double) (file /a/b.cc, line 4290)+\tUntil the table is updated\n"
+    "2026-11-22 20:14:48\tWARN\tsdcal::::casa\tForcing use of OLD VisibilityIterator.\n"
+    "2026-11-22 20:14:48\tWARN\ttsdimaging::set_beam_size::casa\tInvalid sampling=0.0 arcsec. Using the value of\n"
     "2026-11-22 20:14:48\tWARN\tcalibrater::solve\tInsufficient unflagged antennas to proceed\n"
     "2026-11-22 20:14:49\tSEVERE\tCalibrater::selectvis (file /a/c.cc, line 590)\tCaught exception: Field Expression:\n"
     '2026-11-22 20:14:49\tSEVERE\tCalibrater::selectvis (file /a/c.cc, line 590)+\t(near char. 7 in string "nofield")\n'

@@ -23,6 +23,9 @@ _HARMLESS = (
     re.compile(r"^Exception Reported:|^Task \w+ raised an exception"),  # CASA's echo of what is reported as the failure
     re.compile(r"is not an efficient imagesize"),  # an image is slower to transform then, not worse
     re.compile(r"^image units are not the same: '[^']*' vs ''|^image units are not the same: '' vs"),  # image × weight
+    re.compile(r"^Forcing use of OLD VisibilityIterator"),  # sdcal knows no other
+    re.compile(r"Insufficient solution channel sampling \(nchan=1\)"),  # one value for all channels is just that
+    re.compile(r"^Invalid sampling=|^Could not detect valid raster sampling"),  # spectra of single points; see grid()
     re.compile(r"^Deleting version: "),  # a flag version that flagmanager was called to delete
 )
 

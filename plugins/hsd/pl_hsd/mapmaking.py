@@ -81,7 +81,22 @@ def grid(ctx: ItemContext, job: GridJob) -> str:
     if not median_weight(ctx, job.weight) > 0:
         remove(ctx, job.name, job.weight)
         return "all weights are zero: no spectrum was gridded"
+    _give_beam(ctx, job)
     return ""
+
+
+def _give_beam(ctx: ItemContext, job: GridJob) -> None:
+    """Give an image without a beam that of the telescope.
+
+    tsdimaging derives the beam of an image from the sampling of a raster; spectra of single points have none, and what
+    a pixel shows is what the telescope saw there.
+    """
+    with ctx.casa.image(job.name) as image:
+        if image.restoringbeam():
+            return
+    beam = job.geometry.beam_arcsec
+    ctx.casa.imhead(imagename=job.name, mode="add", hdkey="beammajor", hdvalue=f"{beam:.6g}arcsec")
+    ctx.log.info(f"{job.name} is no raster; its beam is that of the telescope, {beam:.1f} arcsec.")
 
 
 def combine(ctx: ItemContext, parts: list[str], name: str) -> str:

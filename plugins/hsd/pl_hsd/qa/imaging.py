@@ -152,7 +152,7 @@ def rasters_analysed(result: ImagingResult) -> list[QAScore]:
     """0.8 for every execution block with antennas whose raster has no gaps that could be found, or is incomplete."""
     texts = {
         "gap": ("Raster gap not identified", "rows and maps of the raster could not be told apart"),
-        "incomplete": ("Raster analysis incomplete", "no map of the raster has two full rows"),
+        "incomplete": ("Raster analysis incomplete", "the raster has no two full rows beside each other"),
     }
     found: dict[tuple[str, str], list[RasterProblem]] = {}
     for problem in result.raster_problems:

@@ -120,7 +120,7 @@ def directions_known(result: SingleDishResult) -> list[QAScore]:
                 long=f"POINTING of {item.ms.name} says where every antenna looked at all times."
                 if not missing
                 else f"POINTING of {item.ms.name} does not say where {', '.join(names)} looked in {missing} of {total}"
-                " integrations (antennas counted singly); they are flagged.",
+                " integrations (antennas counted singly); hsd_flagdata flags them.",
                 applies_to=AppliesTo(vis=item.ms.name, antenna=names),
             )
         )  # fmt: skip
@@ -129,7 +129,7 @@ def directions_known(result: SingleDishResult) -> list[QAScore]:
 
 @scorer(SingleDishResult)
 def maps_uniform(result: SingleDishResult) -> list[QAScore]:
-    """0.85 for measurement sets with maps that are cut short, overlong or have holes; they will be flagged."""
+    """0.85 for measurement sets with maps that are cut short, overlong or have holes; hsd_flagdata flags them."""
     scores = []
     for rows in result.rows:
         if not rows.odd_maps:
@@ -141,8 +141,8 @@ def maps_uniform(result: SingleDishResult) -> list[QAScore]:
             QAScore(
                 metric="import.odd_maps", value=float(len(rows.odd_maps)), score=NOT_UNIFORM,
                 short=f"{len(rows.odd_maps)} odd maps",
-                long=f"Maps of {rows.vis} are not like the others: {reasons}. They make the noise uneven, and"
-                " are flagged.",
+                long=f"Maps of {rows.vis} are not like the others: {reasons}. They make the noise uneven;"
+                " hsd_flagdata flags them.",
                 applies_to=AppliesTo(vis=rows.vis, antenna=antennas, field=fields),
             )
         )  # fmt: skip

@@ -81,7 +81,7 @@ def _troubles(page: Any, result: SingleDishResult) -> None:
             )  # fmt: skip
         for odd in rows.odd_maps:
             where = f"{rows.vis}, {odd.antenna}, {odd.field}"
-            page.note(f"{where}: map {odd.map + 1} will be flagged: {odd.reason}.", "warning")
+            page.note(f"{where}: map {odd.map + 1} is for hsd_flagdata to flag: {odd.reason}.", "warning")
         for remark in rows.remarks:
             page.note(f"{rows.vis}: {remark}", "info")
 
