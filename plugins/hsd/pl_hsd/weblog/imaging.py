@@ -53,7 +53,8 @@ def imaging_page(page: Any, ctx: Any, result: ImagingResult) -> None:
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
     for problem in result.raster_problems:
-        what = "its rows and maps could not be told apart" if problem.kind == "gap" else "it has no two full rows beside each other"
+        apart, few = "its rows and maps could not be told apart", "it has no two full rows beside each other"
+        what = apart if problem.kind == "gap" else few
         page.note(f"Raster of {problem.antenna} in {problem.ms}: {what}.", "warning")
     whole = [i for i in measured if i.combined] or measured
     for image in whole:
