@@ -12,6 +12,8 @@ from pl_kernel import InputError
 from pl_kernel.common.sdm import source_fluxes
 from pl_kernel.ms.model import MeasurementSet
 
+FLUXES = "hifv.fluxes"
+"""Run value: measurement set → field id → window → Stokes I, Q, U, V in Jy and spectral index, as stated at import."""
 COLUMNS = ("ms", "field", "spw", "I")
 """Columns that a file of flux densities must have; Q, U, V, spix, uvmin, uvmax and comment may follow."""
 
@@ -20,6 +22,7 @@ COLUMNS = ("ms", "field", "spw", "I")
 class CatalogueFlux:
     """Flux density of a field as somebody stated it: Stokes I in Jy; ``spw`` is -1 where the frequency fits none.
 
+    ``polarised_jy`` are Stokes Q, U and V in Jy, ``spix`` is the spectral index within the window.
     ``uvrange`` is a CASA selection of the baselines on which the field may be used as a point source; empty: all.
     """
 
@@ -28,6 +31,8 @@ class CatalogueFlux:
     field_name: str
     spw: int
     flux_jy: float
+    polarised_jy: tuple[float, float, float] = attrs.field(default=(0.0, 0.0, 0.0), converter=tuple)
+    spix: float = 0.0
     uvrange: str = ""
     origin: str
 
@@ -49,6 +54,19 @@ def uv_ranges(fluxes: Iterable[CatalogueFlux]) -> dict[str, str]:
     for one in fluxes:
         found.setdefault(str(one.field), one.uvrange)
     return {field: limits for field, limits in found.items() if limits}
+
+
+def stated(fluxes: Iterable[CatalogueFlux]) -> dict[str, dict[str, list[float]]]:
+    """Stokes I, Q, U, V in Jy and spectral index by field id and window, as a run value; the first statement counts.
+
+    A flux density of 0 says nothing.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for one in fluxes:
+        if one.spw >= 0 and one.flux_jy > 0:
+            values = [one.flux_jy, *one.polarised_jy, one.spix]
+            found.setdefault(str(one.field), {}).setdefault(str(one.spw), values)
+    return found
 
 
 def catalogue(ms: MeasurementSet, source: Path, given: Path | None, work: Path) -> tuple[CatalogueFlux, ...]:
@@ -85,6 +103,8 @@ def read_file(path: Path, ms: MeasurementSet) -> tuple[CatalogueFlux, ...]:
                 continue
             try:
                 field, spw, flux = int(row["field"]), int(row["spw"]), float(row["I"])
+                polarised = tuple(float(row.get(c) or 0) for c in ("Q", "U", "V"))
+                spix = float(row.get("spix") or 0)
                 limits = uv_range(*(float(row.get(c) or 0) for c in ("uvmin", "uvmax")))
             except (TypeError, ValueError):
                 raise InputError(f"Line {rows.line_num} of {path} holds something that is no number.") from None
@@ -92,8 +112,8 @@ def read_file(path: Path, ms: MeasurementSet) -> tuple[CatalogueFlux, ...]:
                 raise InputError(f"Line {rows.line_num} of {path} names field {field}, which {ms.name} does not have.")
             found.append(
                 CatalogueFlux(
-                    vis=ms.name, field=field, field_name=names[field], spw=spw, flux_jy=flux, uvrange=limits,
-                    origin=path.name,
+                    vis=ms.name, field=field, field_name=names[field], spw=spw, flux_jy=flux,
+                    polarised_jy=polarised, spix=spix, uvrange=limits, origin=path.name,
                 )
             )  # fmt: skip
     return tuple(found)

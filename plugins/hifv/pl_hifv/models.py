@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from pl_hifv.calibrators import FieldSpectrum, Selection
-from pl_hifv.stages.vlasetjy import ASKED, VlasetjyInputs, set_models, standards_of
+from pl_hifv.stages.vlasetjy import ASKED, STATED, VlasetjyInputs, set_models, set_stated, standards_of
 from pl_kernel import PlError
 from pl_kernel.ms.model import MeasurementSet
 
@@ -28,10 +28,13 @@ class UnitModel:
 def set_standards(ctx: Any, ms: MeasurementSet) -> tuple[int, ...]:
     """Set the models of the standard flux calibrators, as hifv_vlasetjy was asked to.
 
-    Returns the ids of their fields, none where there is no standard.
+    Returns the ids of their fields, and of flux calibrators whose flux densities a file states; none where there is
+    neither.
     """
+    others = ctx.value(STATED, {})
+    stated = others.get(ms.name, others.get(ms.origin or "", {}))
     try:
-        matched = standards_of(ctx, ms, "AMPLITUDE")
+        matched = standards_of(ctx, ms, "AMPLITUDE", spare=bool(stated))
     except PlError as error:
         ctx.log.warning(str(error))
         return ()
@@ -40,7 +43,10 @@ def set_standards(ctx: Any, ms: MeasurementSet) -> tuple[int, ...]:
         windows = [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
         options = asked.get(ms.name, asked.get(ms.origin or "", {})).get(str(field.id), {})
         set_models(ctx, ms, field, calibrator, windows, VlasetjyInputs(**options))
-    return tuple(field.id for field, _, _ in matched)
+    for key, values in stated.items():
+        field = ms.field(int(key))
+        set_stated(ctx, ms, field, [s for s in ms.science_spws if not field.spws or int(s.id) in field.spws], values)
+    return (*(field.id for field, _, _ in matched), *(int(key) for key in stated))
 
 
 def set_spectra(ctx: Any, ms: MeasurementSet, spectra: Iterable[FieldSpectrum]) -> None:

@@ -54,3 +54,32 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
         fluxfile.read_file(write(tmp_path / "flux.csv", text), MS)
     with pytest.raises(InputError, match="no file of flux densities"):
         fluxfile.catalogue(MS, tmp_path, tmp_path / "absent.csv", tmp_path)
+
+
+def test_stated_flux_densities_by_window_the_first_statement_counts_and_zero_says_nothing(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "flux.csv",
+        HEADER
+        + "day1.ms,2,0,1.2,0.1,-0.2,0,-0.3,0,0,#\nday1.ms,2,0,9.9,0,0,0,0,0,0,#\n"
+        + "day1.ms,2,1,0,0,0,0,0,0,0,#\nday1.ms,0,3,7.7,,,,,,,#\n",
+    )
+    found = fluxfile.stated(fluxfile.read_file(file, MS))
+    assert found == {"2": {"0": [1.2, 0.1, -0.2, 0.0, -0.3]}, "0": {"3": [7.7, 0.0, 0.0, 0.0, 0.0]}}
+
+
+def test_normalised_statements_are_sources_of_1_jy_with_their_polarization(tmp_path: Path) -> None:
+    from pl_hifv.stages.vlasetjy import VlasetjyInputs, _stated
+
+    known = {"day1.ms": {"2": {"0": [2.0, 0.2, -0.1, 0.0, -0.3]}, "0": {"0": [7.0, 0, 0, 0, 0]}}}
+    ctx = SimpleNamespace(value=lambda key, default=None: known if key == fluxfile.FLUXES else default)
+    ms = SimpleNamespace(name="day1.ms", fields=MS.fields, fields_with_intent=lambda intent: MS.fields[1:])
+    assert _stated(ctx, ms, VlasetjyInputs()) == {"2": known["day1.ms"]["2"]}  # 3C286 has not the intent here
+    normal = _stated(ctx, ms, VlasetjyInputs(normfluxes=True))
+    assert normal == {"2": {"0": pytest.approx([1.0, 0.1, -0.05, 0.0, -0.3])}}
+
+
+def test_minus_one_of_old_scripts_asks_for_the_standard() -> None:
+    from pl_hifv.stages.vlasetjy import VlasetjyInputs
+
+    assert VlasetjyInputs(fluxdensity=-1.0).given_jy is None
+    assert VlasetjyInputs(fluxdensity=2.5).given_jy == 2.5

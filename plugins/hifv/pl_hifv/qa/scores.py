@@ -13,6 +13,8 @@ PLANNED = ("autocorr", "edgespw")
 """Flags that the setup asks for; they say nothing about the quality of the data."""
 NOTABLE = 0.01
 """Agents that flagged at least this part of all data are named."""
+STATED_SCALE = 0.8
+"""A flux scale that somebody typed is as good as what they knew: no fault, and to be known by who uses the data."""
 WORDS = {
     "before": "in the data as they came", "clip": "exact zeros", "online": "antennas not ready by the online flags",
     "shadow": "shadowed antennas", "intents": "scans for pointing and set-up", "template": "the user's template",
@@ -148,10 +150,19 @@ def standards_present(result: VlasetjyResult) -> list[QAScore]:
             QAScore(
                 metric="setjy.standard_present", value=s.flagged_fraction, score=1.0 if present else 0.0,
                 short=f"{s.calibrator} present" if present else f"{s.calibrator} flagged",
-                long=f"{s.field} is {s.calibrator}; {100 * s.flagged_fraction:.0f} % of its data are flagged.",
+                long=f"{s.field} is {'no standard' if s.stated else s.calibrator}; {100 * s.flagged_fraction:.0f} % of"
+                " its data are flagged.",
                 applies_to=AppliesTo(vis=s.vis, field=s.field),
             )
         )  # fmt: skip
+        if s.stated:
+            scores.append(
+                QAScore(
+                    metric="setjy.stated", score=STATED_SCALE, short=f"{s.field}: stated flux",
+                    long=f"{s.field} of {s.vis} is no standard calibrator: the flux scale is what a file states of it.",
+                    applies_to=AppliesTo(vis=s.vis, field=s.field),
+                )
+            )  # fmt: skip
     if not result.standards:
         scores.append(
             QAScore(

@@ -138,6 +138,7 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             for sentence in sentences:
                 ctx.log.warning(f"{name}: {sentence}")
         ranges = {i.ms.name: fluxfile.uv_ranges([f for f in fluxes if f.vis == i.ms.name]) for i in imported}
+        said = {i.ms.name: fluxfile.stated(f for f in fluxes if f.vis == i.ms.name) for i in imported}
         return ImportdataResult(
             fluxes=tuple(fluxes), unsupported={k: v for k, v in unsupported.items() if v},
             imported=tuple(imported), intents=tuple(sources), spws=tuple(kinds), missing_scans=missing,
@@ -147,7 +148,10 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
                 i.ms.name: any("hanning" in h.lower() or "pipeline" in h.lower() for h in i.ms.history_origins)
                 for i in imported
             },
-            effects=(*(AddMeasurementSet(i.ms) for i in imported), SetValue(KEY, lines), SetValue(UVRANGES, ranges)),
+            effects=(
+                *(AddMeasurementSet(i.ms) for i in imported), SetValue(KEY, lines), SetValue(UVRANGES, ranges),
+                SetValue(fluxfile.FLUXES, said),
+            ),
         )  # fmt: skip
 
     def _with_intents(self, ctx: StageContext, item: Imported, wanted: bool) -> tuple[MeasurementSet, IntentSource]:

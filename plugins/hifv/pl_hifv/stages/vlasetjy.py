@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pl_hif import flags
 from pl_hif.heuristics.intents import MATCH_RADIUS_RAD, separation_rad
+from pl_hifv import fluxfile
 from pl_hifv.telescopes import MODEL_LETTERS
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
@@ -20,6 +23,8 @@ from pl_kernel.stage_context import StageContext
 ASKED = "hifv.models"
 """Run value: by measurement set and field id, what was asked for the model of a standard calibrator; the later stages
 that set models in copies of the data ask for the same."""
+STATED = "hifv.stated_models"
+"""Run value: by measurement set and field id of a flux calibrator that is no standard, its flux densities by window."""
 REMEMBERED = ("standard", "model", "scalebychan", "fluxdensity", "spix", "reffreq")
 
 
@@ -28,13 +33,25 @@ class VlasetjyInputs(Inputs):
     standard: str = param("Perley-Butler 2017", doc="Flux-density standard, as CASA calls it.")
     model: str = param("", doc="Model image to use instead of the one of the calibrator and band.")
     scalebychan: bool = param(True, doc="Scale the model for every channel instead of once per window.")
-    fluxdensity: float | None = param(None, unit="Jy", doc="Stokes I to set instead of the standard's.")
+    fluxdensity: float | None = param(
+        None, unit="Jy", doc="Stokes I to set instead of the standard's; negative: the standard's."
+    )
     spix: float = param(0.0, doc="Spectral index of the flux density that is given.")
     reffreq: float | None = param(
         None, unit="GHz", doc="Frequency of the flux density that is given; default: the centre of each band."
     )
     field: str = param("", doc="Fields to set models of, as a CASA selection; default all with the intent.")
     spw: str = param("", doc="Windows to set models of; default all that observed the field.")
+    reffile: Path | None = param(
+        None, doc="File of flux densities (flux.csv) for calibrators that are no standards; default: what"
+        " hifv_importdata read.",
+    )  # fmt: skip
+    normfluxes: bool = param(False, doc="Divide flux densities of that file by Stokes I: relative scale, 1 Jy.")
+
+    @property
+    def given_jy(self) -> float | None:
+        """Stokes I that is asked for; old scripts say -1 for none."""
+        return self.fluxdensity if self.fluxdensity is not None and self.fluxdensity >= 0 else None
 
 
 @attrs.frozen(kw_only=True)
@@ -53,13 +70,17 @@ class ModelFlux:
 
 @attrs.frozen(kw_only=True)
 class StandardField:
-    """A standard calibrator of a measurement set, and how much of its data is flagged."""
+    """A flux calibrator of a measurement set, and how much of its data is flagged.
+
+    ``stated``: its flux densities are those of a file (``calibrator`` is the name of the field), not of a standard.
+    """
 
     vis: str
     field: str
     calibrator: str
     flagged_fraction: float
     offset_arcsec: float
+    stated: bool = False
 
 
 class VlasetjyResult(Result):
@@ -78,6 +99,9 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
     it has the intent AMPLITUDE. It gets the resolved model image of its band (3C286_L.im …), scaled to the Perley &
     Butler (2017, ApJS 230, 7) flux density of every channel, in the model column.
 
+    A flux calibrator that is none of them gets the flux densities that a file states of it (reffile, or the flux.csv
+    that hifv_importdata found), window by window at its centre; standards need no file and do not look there.
+
     The match is by position because names vary (3C286, 1331+305, J1331+3030). Where the reference pipeline warns and
     goes on without a flux scale (no standard calibrator, no model image), this stage fails: every flux afterwards
     would be arbitrary.
@@ -89,30 +113,94 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
     each_set = True
     mutates = frozenset({"model"})
 
+    def check(self, ctx: StageContext, inputs: VlasetjyInputs) -> None:
+        if inputs.reffile is not None and not inputs.reffile.is_file():
+            raise InputError(f"There is no file of flux densities {inputs.reffile}; leave reffile unset to use none.")
+
     def run(self, ctx: StageContext, inputs: VlasetjyInputs) -> VlasetjyResult:
         fluxes: list[ModelFlux] = []
         standards: list[StandardField] = []
         expected = 0
         asked: dict[str, dict[str, dict[str, Any]]] = {}
+        others = dict(ctx.value(STATED, {}))
+        if inputs.model:
+            ctx.log.warning(f"The model image {inputs.model} takes the place of the calibrators' own.")
         for ms in ctx.measurement_sets(inputs.vis):
-            matched = standards_of(ctx, ms, inputs.intent, inputs.field)
+            stated = _stated(ctx, ms, inputs)
+            matched = standards_of(ctx, ms, inputs.intent, inputs.field, spare=bool(stated))
+            stated = {k: v for k, v in stated.items() if int(k) not in {f.id for f, _, _ in matched}}
+            others[ms.name] = stated
+            for key, values in stated.items():
+                field = ms.field(int(key))
+                windows = _windows(ms, field, inputs.spw)
+                expected += len(windows)
+                ctx.log.warning(f"{ms.name}: {field.name} is no standard; its flux densities are taken from a file.")
+                fluxes += set_stated(ctx, ms, field, windows, values)
+                standards.append(_present(ctx, ms, field, field.name, float("nan"), stated=True))
             for field, calibrator, offset in matched:
                 windows = _windows(ms, field, inputs.spw)
                 expected += len(windows)
                 fluxes += set_models(ctx, ms, field, calibrator, windows, inputs)
                 options = {n: getattr(inputs, n) for n in REMEMBERED}
                 asked.setdefault(ms.name, {**(ctx.value(ASKED, {}).get(ms.name) or {})})[str(field.id)] = options
-                seen = flags.summary(ctx, ms.path, f"setjy_{calibrator.name}", field=str(field.id))
-                standards.append(
-                    StandardField(
-                        vis=ms.name, field=field.name, calibrator=calibrator.name, flagged_fraction=seen.fraction,
-                        offset_arcsec=offset,
-                    )
-                )  # fmt: skip
+                standards.append(_present(ctx, ms, field, calibrator.name, offset))
         return VlasetjyResult(
             fluxes=tuple(fluxes), standards=tuple(standards), standard=inputs.standard, expected=expected,
-            effects=(SetValue(ASKED, {**ctx.value(ASKED, {}), **asked}),),
+            effects=(SetValue(ASKED, {**ctx.value(ASKED, {}), **asked}), SetValue(STATED, others)),
         )
+
+
+def _present(
+    ctx: StageContext, ms: MeasurementSet, field: Field, calibrator: str, offset: float, *, stated: bool = False
+) -> StandardField:
+    seen = flags.summary(ctx, ms.path, f"setjy_{field.id}", field=str(field.id))
+    return StandardField(
+        vis=ms.name, field=field.name, calibrator=calibrator, flagged_fraction=seen.fraction, offset_arcsec=offset,
+        stated=stated,
+    )  # fmt: skip
+
+
+def _stated(ctx: StageContext, ms: MeasurementSet, inputs: VlasetjyInputs) -> dict[str, dict[str, list[float]]]:
+    """What a file says of the fields with the intent: by field id and window, Stokes I, Q, U, V and spectral index."""
+    if inputs.reffile is not None:
+        known = fluxfile.stated(fluxfile.read_file(inputs.reffile, ms))
+    else:
+        known = ctx.value(fluxfile.FLUXES, {}).get(ms.name, {})
+    wanted = {str(f.id) for f in _candidates(ms, inputs.intent, inputs.field)}
+    found = {field: values for field, values in known.items() if field in wanted}
+    if not inputs.normfluxes:
+        return found
+    return {
+        field: {spw: [*(v / values[0] for v in values[:4]), values[4]] for spw, values in by_spw.items()}
+        for field, by_spw in found.items()
+    }
+
+
+def set_stated(
+    ctx: StageContext, ms: MeasurementSet, field: Field, windows: Sequence[SpectralWindow],
+    values: Mapping[str, Sequence[float]],
+) -> list[ModelFlux]:  # fmt: skip
+    """Set stated flux densities (by window: Stokes I, Q, U, V in Jy, spectral index), each at the window's centre.
+
+    Windows of which nothing is stated stay without a model; the score of the stage counts them.
+    """
+    fluxes = []
+    for window in windows:
+        if str(window.id) not in values:
+            ctx.log.warning(f"{ms.name}: no flux density of {field.name} is stated for spw {window.id}.")
+            continue
+        *stokes, spix = values[str(window.id)]
+        ctx.casa.setjy(
+            vis=ms.path, field=str(field.id), spw=str(window.id), selectdata=False, scalebychan=True, usescratch=True,
+            standard="manual", fluxdensity=list(stokes), spix=[spix], reffreq=f"{window.centre_hz / 1e9:.9g}GHz",
+        )  # fmt: skip
+        fluxes.append(
+            ModelFlux(
+                vis=ms.name, field=field.name, spw=int(window.id), band=window.band, frequency_hz=window.centre_hz,
+                calibrator=field.name, model="", stokes_jy=stokes,
+            )
+        )  # fmt: skip
+    return fluxes
 
 
 def _windows(ms: MeasurementSet, field: Field, spw: str) -> list[SpectralWindow]:
@@ -125,12 +213,19 @@ def _windows(ms: MeasurementSet, field: Field, spw: str) -> list[SpectralWindow]
     return found
 
 
-def standards_of(
-    ctx: StageContext, ms: MeasurementSet, intent: str, chosen: str = ""
-) -> list[tuple[Field, StandardCalibrator, float]]:
-    """Fields with the intent that lie on a standard calibrator, with the distance in arcsec."""
+def _candidates(ms: MeasurementSet, intent: str, chosen: str) -> list[Field]:
     wanted = set(ms.field_ids(chosen)) if chosen else {f.id for f in ms.fields}
-    candidates = [f for f in ms.fields_with_intent(intent) if f.id in wanted]
+    return [f for f in ms.fields_with_intent(intent) if f.id in wanted]
+
+
+def standards_of(
+    ctx: StageContext, ms: MeasurementSet, intent: str, chosen: str = "", *, spare: bool = False
+) -> list[tuple[Field, StandardCalibrator, float]]:
+    """Fields with the intent that lie on a standard calibrator, with the distance in arcsec.
+
+    Raises PlError when there is none, unless the run can ``spare`` them.
+    """
+    candidates = _candidates(ms, intent, chosen)
     if not candidates:
         where = f"field {chosen} of {ms.name}" if chosen else ms.name
         raise PlError(
@@ -146,12 +241,12 @@ def standards_of(
             if angle <= MATCH_RADIUS_RAD:
                 found.append((field, calibrator, angle * 206264.806))
                 break
-    if not found:
+    if not found and not spare:
         names = ", ".join(f.name for f in candidates)
         raise PlError(
             f"{names} in {ms.name} has the intent {intent} but lies at the position of no standard calibrator"
             f" ({', '.join(c.name for c in known)}); the flux scale cannot be set."
-            " Recipe hifv_nofluxcal calibrates without one."
+            " State its flux densities in a flux.csv beside the data, or take recipe hifv_nofluxcal."
         )
     return found
 
@@ -165,13 +260,13 @@ def set_models(
     for band in dict.fromkeys(s.band for s in windows):
         chosen = [s for s in windows if s.band == band]
         model = inputs.model or f"{calibrator.model or calibrator.name}_{MODEL_LETTERS.get(band, band)}.im"
-        given = inputs.fluxdensity is not None
+        given = inputs.given_jy is not None
         middle = (min(s.centre_hz for s in chosen) + max(s.centre_hz for s in chosen)) / 2e9
         report = ctx.casa.setjy(
             vis=ms.path, field=str(field.id), spw=",".join(str(s.id) for s in chosen), selectdata=False,
             scalebychan=inputs.scalebychan, usescratch=True,
             model=None if given else model, standard="manual" if given else inputs.standard,
-            fluxdensity=[inputs.fluxdensity, 0.0, 0.0, 0.0] if given else None,
+            fluxdensity=[inputs.given_jy, 0.0, 0.0, 0.0] if given else None,
             spix=[inputs.spix] if given else None, reffreq=f"{inputs.reffreq or middle:.9g}GHz" if given else None,
         )  # fmt: skip
         answer = (report or {}).get(str(field.id), {})

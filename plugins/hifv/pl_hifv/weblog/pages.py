@@ -156,9 +156,10 @@ def vlasetjy_page(page: Any, ctx: Any, result: VlasetjyResult) -> None:
     )  # fmt: skip
     page.table(
         ["Measurement set", "Field", "Is", "Offset", "Flagged"],
-        [[s.vis, s.field, s.calibrator, s.offset_arcsec, 100 * s.flagged_fraction] for s in result.standards],
-        caption="Standard calibrators, recognised by their position.", units={"Offset": "arcsec", "Flagged": "%"},
-        formats={"Offset": ".2f", "Flagged": ".1f"},
+        [[s.vis, s.field, "stated in a file" if s.stated else s.calibrator, None if s.stated else s.offset_arcsec,
+          100 * s.flagged_fraction] for s in result.standards],
+        caption="Flux calibrators; standards are recognised by their position.",
+        units={"Offset": "arcsec", "Flagged": "%"}, formats={"Offset": ".2f", "Flagged": ".1f"},
     )  # fmt: skip
 
 
