@@ -30,6 +30,7 @@ from ..ms.selection import clean_file_name
 from ..params import Inputs, param
 from ..plugins import resolve
 from ..snapshots import clone
+from .earthtables import EarthTables, read_earth_tables
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext
@@ -71,7 +72,8 @@ class Imported:
     """One data set that is now part of the run.
 
     ``source`` is the path given, ``kind`` what it was recognised as, ``how`` is linked, copied, in place or converted;
-    ``rules`` tells whether the user's intent rules were applied; ``size_bytes`` is the size in the work folder.
+    ``rules`` tells whether the user's intent rules were applied; ``earth`` how far the tables of the Earth's
+    orientation go that CASA had.
     """
 
     ms: MeasurementSet
@@ -80,6 +82,7 @@ class Imported:
     detail: str
     how: str
     rules: bool = False
+    earth: EarthTables | None = None
 
 
 def import_data(
@@ -138,7 +141,10 @@ def _import_one(
     if rules:
         ms = ms.with_intents(rules)
     ctx.progress(1, 1, name)
-    return Imported(ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules))
+    return Imported(
+        ms=ms, source=str(source), kind=found.kind, detail=found.detail, how=how, rules=bool(rules),
+        earth=read_earth_tables(ctx.casa),
+    )  # fmt: skip
 
 
 def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:

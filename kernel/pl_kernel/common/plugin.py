@@ -43,6 +43,7 @@ def pl_stages() -> list[Lazy]:
 def pl_qa_scorers() -> list[Lazy]:
     """Scorers by stage."""
     return [
+        Lazy("h_importdata", f"{_HERE}.earth:earth_rotation_known"),
         Lazy("h_tsyscal", f"{_HERE}.tsysqa:windows_mapped"),
         Lazy("h_applycal", f"{_HERE}.applyqa:applied_flags"),
         Lazy("h_save", f"{_HERE}.save:state_is_whole"),

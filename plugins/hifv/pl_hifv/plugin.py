@@ -86,6 +86,7 @@ def pl_qa_scorers() -> list[Lazy]:
     """Scorers by stage."""
     return [
         Lazy("hifv_importdata", "pl_hifv.qa.scores:imported"),
+        Lazy("hifv_importdata", "pl_hifv.qa.preparation:earth_rotation_known"),
         Lazy("hifv_flagdata", "pl_hifv.qa.scores:deterministic_flags"),
         Lazy("hifv_vlasetjy", "pl_hifv.qa.scores:standards_present"),
         Lazy("hifv_priorcals", "pl_hifv.qa.scores:priors_made"),

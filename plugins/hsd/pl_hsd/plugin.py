@@ -41,6 +41,7 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:raster_found"),
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:directions_known"),
     Lazy("hsd_importdata", "pl_hsd.qa.importdata:maps_uniform"),
+    Lazy("hsd_importdata", "pl_hsd.qa.importdata:earth_rotation_known"),
     Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:unplanned_flags"),
     Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:data_left"),
     Lazy("hsd_flagdata", "pl_hsd.qa.flagdata:pointing_outliers"),

@@ -35,6 +35,7 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:raster_found"),
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:directions_known"),
     Lazy("hsdn_importdata", "pl_hsd.qa.importdata:repaired"),
+    Lazy("hsdn_importdata", "pl_hsd.qa.importdata:earth_rotation_known"),
     Lazy("hsdn_exportdata", "pl_kernel.common.delivery_qa:products_written"),
     Lazy("hsdn_restoredata", "pl_kernel.common.delivery_qa:calibration_restored"),
 )

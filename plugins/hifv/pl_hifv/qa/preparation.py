@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pl_hifv.stages.hanning import HanningResult
+from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.syspower import SyspowerResult
 from pl_kernel import QAScore, scorer
+from pl_kernel.common.earth import earth_scores
 from pl_kernel.qa import AppliesTo
+
+
+@scorer(ImportdataResult)
+def earth_rotation_known(result: ImportdataResult) -> list[QAScore]:
+    """How far CASA's tables of the Earth's orientation go."""
+    return earth_scores(result.imported)
 
 
 @scorer(HanningResult, topic="dataset")

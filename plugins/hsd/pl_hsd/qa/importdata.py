@@ -5,6 +5,7 @@ from __future__ import annotations
 from pl_hsd.importing import SingleDishResult
 from pl_hsd.strategy import NO_OFF
 from pl_kernel import AppliesTo, QAScore, scorer
+from pl_kernel.common.earth import earth_scores
 
 RASTER_FAILED = 0.8
 """Of the reference pipeline (2026), for each execution block whose raster rows could not be told apart."""
@@ -13,6 +14,12 @@ REPAIRED = 0.85
 TAKEN_AS_CALIBRATED = 0.85
 NO_TSYS = 0.5
 NOT_CALIBRATED = 0.3
+
+
+@scorer(SingleDishResult)
+def earth_rotation_known(result: SingleDishResult) -> list[QAScore]:
+    """How far CASA's tables of the Earth's orientation go."""
+    return earth_scores(result.imported)
 
 
 @scorer(SingleDishResult)
