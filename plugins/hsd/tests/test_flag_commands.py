@@ -82,6 +82,11 @@ def test_buffers_of_the_reference() -> None:
     assert flagging.time_buffer_s("manual", 2.0, 0.7) == (0.7, 0.7)
 
 
+def test_beams_of_one_dish_cast_no_shadow() -> None:
+    assert flagging.beams_of_one_dish([0.0, 0.0, 0.0])
+    assert not flagging.beams_of_one_dish([12.5, 30.0]) and not flagging.beams_of_one_dish([])
+
+
 def test_words_that_are_also_said_of_targets_flag_nothing() -> None:
     ms = sample_ms(scans=(SampleScan(0, "ATMOSPHERE,POINTING"), SampleScan(2, "TARGET,POINTING")))
     assert pure_words(ms, ("ATMOSPHERE", "POINTING", "CHECK")) == ("WORD_ATMOSPHERE#ON",)

@@ -14,6 +14,7 @@ from pl_kernel.errors import InputError
 
 JOIN_S = 1e-4
 """Integrations that follow each other within this time are flagged with one command (reference pipeline, 2026)."""
+_SAME_PLACE_M = 1.0
 _MJD_ORIGIN = dt.datetime(1858, 11, 17)
 _UNITS_HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _TIME = re.compile(r"(\d{4})/(\d\d?)/(\d\d?)/(\d\d?):(\d\d?):(\d\d?(?:\.\d*)?)")
@@ -102,6 +103,15 @@ def edge_selection(edges: dict[int, tuple[int, int]], channels: dict[int, int]) 
         if pieces:
             parts.append(f"{spw}:{';'.join(pieces)}")
     return ",".join(parts)
+
+
+def beams_of_one_dish(baselines_m: ArrayLike) -> bool:
+    """Whether "antennas" stand at one place (lengths of all baselines in m): the beams of a receiver, each an antenna.
+
+    CASA would flag all but the first as shadowed.
+    """
+    lengths = np.asarray(baselines_m, dtype=float)
+    return bool((lengths < _SAME_PLACE_M).any())
 
 
 def split_online(lines: Iterable[str]) -> dict[str, list[str]]:

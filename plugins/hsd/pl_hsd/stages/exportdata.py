@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pl_hsd.baselineproducts import apply_call, baselined
+from pl_hsd.stages.k2jycal import K2jycalResult
 from pl_kernel import PlError
 from pl_kernel.common.archives import pack, sha256
 from pl_kernel.common.exportdata import Export, Exporter
 from pl_kernel.common.exportdata import ExportdataInputs as CommonInputs
-from pl_kernel.common.report import finished_stages
+from pl_kernel.common.report import earlier_results
 from pl_kernel.common.scripts import Call, calls_of
 from pl_kernel.ms.model import MeasurementSet
-from pl_kernel.serialize import read_json, write_bytes_atomically
+from pl_kernel.serialize import write_bytes_atomically
 from pl_kernel.stage_context import StageContext
 
 
@@ -88,14 +89,7 @@ class Exportdata(SingleDishExporter[ExportdataInputs]):
 
 
 def factor_files(ctx: StageContext) -> list[Path]:
-    """Files of Jy/K factors that hsd_k2jycal read, as far as they exist."""
-    found: dict[Path, None] = {}
-    for folder, record in finished_stages(ctx.context.root):
-        if record.name == "hsd_k2jycal" and record.status == "ok":
-            inputs = read_json(folder / "inputs.json")
-            given = inputs.get("reffile", {}) if isinstance(inputs, dict) else {}
-            name = given.get("value") if isinstance(given, dict) else None
-            path = ctx.work / str(name or "")
-            if name and path.is_file():
-                found[path.resolve()] = None
-    return list(found)
+    """Files of Jy/K factors that hsd_k2jycal read: the copies in the run, wherever the originals lie."""
+    root = ctx.context.root
+    found = (root / r.reffile for r in earlier_results(ctx, "hsd_k2jycal", K2jycalResult) if r.reffile)
+    return list(dict.fromkeys(path.resolve() for path in found if path.is_file()))

@@ -200,7 +200,9 @@ def _commands(
         done["template"], why["template"] = _from_file(inputs.filetemplate, f"{ms.stem}.flagtemplate.txt")
     if inputs.autocorr:
         done["autocorr"] = ["mode='manual' autocorr=True reason='autocorr'"]
-    if inputs.shadow:
+    if inputs.shadow and flagging.beams_of_one_dish(ms.array.lengths_m()):
+        why["shadow"] = "antennas at the same place are beams of one dish, which cast no shadow on each other"
+    elif inputs.shadow:
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.pointing:
         lines, why["pointing"] = _from_file(inputs.filepointing, flagfiles.pointing_file(ms))
