@@ -52,7 +52,7 @@ def test_only_scans_without_another_purpose_are_flagged():
     ("how", "expected"), [("halfint", [1.452, 1.5]), ("1.5int", [4.5, 4.5]), ("manual", [0.2, 0.2])]
 )
 def test_online_flags_reach_half_or_one_and_a_half_integrations(how, expected):
-    assert time_buffer_s(how, 3.0, 0.2) == pytest.approx(expected)
+    assert time_buffer_s(how, 3.0, (0.2,)) == pytest.approx(expected)
 
 
 def test_a_row_of_flag_cmd_becomes_a_line_of_a_flag_list():
@@ -60,3 +60,14 @@ def test_a_row_of_flag_cmd_becomes_a_line_of_a_flag_list():
     assert online_command(row, "ANTENNA_NOT_ON_SOURCE") == f"mode='manual' {row} reason='ANTENNA_NOT_ON_SOURCE'"
     assert online_command(" mode='clip' reason='x' ", "it's") == "mode='clip' reason='x'"
     assert online_command("antenna='1'", "it's bad") == "mode='manual' antenna='1' reason='it_s_bad'"
+
+
+def test_manual_times_before_and_after_may_differ() -> None:
+    assert time_buffer_s("manual", 3.0, (0.1, 0.4)) == [0.1, 0.4]
+
+
+def test_antennas_off_source_are_told_from_other_online_flags() -> None:
+    from pl_hifv.heuristics.flagging import not_on_source
+
+    lines = ["antenna='ea01' reason='ANTENNA_NOT_ON_SOURCE'", "antenna='ea02' reason='SUBREFLECTOR_ERROR'"]
+    assert not_on_source(lines) == (lines[:1], lines[1:])

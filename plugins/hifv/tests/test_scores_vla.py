@@ -101,3 +101,26 @@ def test_missing_priors() -> None:
     assert scores.priors_made(PriorcalsResult(priors=(made, skipped))).score == 1.0
     assert scores.priors_made(PriorcalsResult(priors=(made, lost))).score == 0.5
     assert scores.priors_made(PriorcalsResult(priors=(skipped,))).score is None
+
+
+def test_a_template_of_the_user_wants_a_look() -> None:
+    counts = (count("before", 0.0), count("template", 1.0))
+    for commands, expected in (({"template": ("antenna='ea01'",)}, [0.3]), ({"clip": ("mode='clip'",)}, [])):
+        sets = (MsFlags(vis="a.ms", counts=counts, commands=commands),)
+        found = scores.deterministic_flags(FlagdataResult(sets=sets))
+        assert [s.score for s in found if s.metric == "flags.template"] == expected
+
+
+def test_counts_by_purpose_add_up_scans_and_count_a_scan_for_each_of_its_purposes() -> None:
+    from types import SimpleNamespace
+
+    from pl_hifv.weblog.pages import by_purpose
+
+    counted = FlagCounts(
+        name="clip", flagged=7.0, total=30.0, by={"scan": {"1": (1.0, 10.0), "2": (2.0, 10.0), "3": (4.0, 10.0)}}
+    )
+    scans = [(1, {"BANDPASS", "AMPLITUDE"}), (2, {"PHASE"}), (3, {"PHASE"}), (4, {"TARGET"})]
+    ms = SimpleNamespace(scans=[SimpleNamespace(id=i, intents=intents) for i, intents in scans])
+    assert by_purpose(counted, ms).by == {
+        "purpose": {"BANDPASS": (1.0, 10.0), "PHASE": (6.0, 20.0), "AMPLITUDE": (1.0, 10.0)}
+    }

@@ -109,13 +109,20 @@ def online_command(command: str, reason: str) -> str:
     return text
 
 
-def time_buffer_s(how: str, integration_s: float, given_s: float) -> list[float]:
+def not_on_source(commands: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Online flags of antennas that were not on source, and the others."""
+    moving = [c for c in commands if "ANTENNA_NOT_ON_SOURCE" in c]
+    return moving, [c for c in commands if "ANTENNA_NOT_ON_SOURCE" not in c]
+
+
+def time_buffer_s(how: str, integration_s: float, given_s: Sequence[float]) -> list[float]:
     """How far online flags are widened before and after, in seconds (reference pipeline, 2026).
 
-    Half an integration, less 48 ms before (the flags' own resolution); 1.5 integrations; or as given.
+    Half an integration, less 48 ms before (the flags' own resolution); 1.5 integrations; or as given, one time for both
+    ends or one for each.
     """
     if how == "manual" or integration_s <= 0:
-        return [given_s, given_s]
+        return [given_s[0], given_s[-1]] if given_s else [0.0, 0.0]
     if how == "1.5int":
         return [1.5 * integration_s, 1.5 * integration_s]
     return [max(0.5 * integration_s - 0.048, 0.0), 0.5 * integration_s]

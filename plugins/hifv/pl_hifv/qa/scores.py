@@ -16,7 +16,8 @@ NOTABLE = 0.01
 STATED_SCALE = 0.8
 """A flux scale that somebody typed is as good as what they knew: no fault, and to be known by who uses the data."""
 WORDS = {
-    "before": "in the data as they came", "clip": "exact zeros", "online": "antennas not ready by the online flags",
+    "before": "in the data as they came", "clip": "exact zeros", "anos": "antennas not on source",
+    "online": "other online flags",
     "shadow": "shadowed antennas", "intents": "scans for pointing and set-up", "template": "the user's template",
     "scans": "scans named by the user", "quack": "beginnings of scans", "baseband": "edges of basebands",
 }  # fmt: skip
@@ -90,7 +91,8 @@ def _unprocessed(result: ImportdataResult, count: int) -> QAScore:
 
 @scorer(FlagdataResult)
 def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
-    """What was flagged beyond the plan: 1 − f/0.6; zeros above 1 % in a line window, or above 5 % of all: 0.3.
+    """What was flagged beyond the plan: 1 − f/0.6; zeros above 1 % in a line window, or above 5 % of all: 0.3; flags
+    of a user's template: 0.3, for somebody had a reason that the next reader must know.
 
     Autocorrelations and edge channels, which are flagged by decision, count neither as data nor as flagged; the
     reference pipeline (2026) counts everything.
@@ -112,6 +114,15 @@ def deterministic_flags(result: FlagdataResult) -> list[QAScore]:
                 f"{': ' if most else ''}{', '.join(most)}.", applies_to=AppliesTo(vis=one.vis),
             )
         )  # fmt: skip
+        if one.commands.get("template"):
+            count = len(one.commands["template"])
+            scores.append(
+                QAScore(
+                    metric="flags.template", value=count, score=0.3, short="Template used",
+                    long=f"{count} {'command' if count == 1 else 'commands'} of the user's template flagged"
+                    f" {100 * one.newly('template'):.1f} % of {one.vis}.", applies_to=AppliesTo(vis=one.vis),
+                )
+            )  # fmt: skip
         clipped = one.newly("clip")
         worst = clipped
         if one.line_spws:

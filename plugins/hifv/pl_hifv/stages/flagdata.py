@@ -10,15 +10,19 @@ from pl_hif import flags
 from pl_hif.flags import FlagCounts
 from pl_hifv.heuristics import flagging
 from pl_hifv.lines import line_spws
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.common.flagcommands import find_file, read_commands
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage_context import StageContext
 
 AGENTS = (
-    "before", "clip", "online", "shadow", "intents", "template", "autocorr", "scans", "edgespw", "quack", "baseband",
+    "before", "clip", "anos", "online", "shadow", "intents", "template", "autocorr", "scans", "edgespw", "quack",
+    "baseband",
 )  # fmt: skip
-"""Order in which the agents work and are shown; "before" is what came with the data."""
+"""Order in which the agents work and are shown; "before" is what came with the data, "anos" the online flags of
+antennas that were not on source."""
+NOT_SCIENCE = ("before", "anos", "shadow", "intents")
+"""Agents whose flags are of data that never were of use; the others take something from science."""
 
 
 class FlagdataInputs(Inputs):
@@ -42,7 +46,12 @@ class FlagdataInputs(Inputs):
         "halfint", choices=("halfint", "1.5int", "manual"),
         doc="How far to widen online flags: half or 1.5 integrations, or by tbuff.",
     )
-    tbuff: float = param(0.0, unit="s", doc="Widen online flags by this time at both ends (manual).", minimum=0.0)
+    tbuff: tuple[float, ...] = param(
+        (0.0,), unit="s", minimum=0.0,
+        doc="Widen online flags by this time before and after (manual); one value serves for both.",
+    )
+    scan: bool = param(True, doc="Flag the scans of scannumber, if there are any.", hidden=True)
+    flagbackup: bool = param(False, doc="Accepted for old scripts: the run keeps the flags itself.", hidden=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +75,11 @@ class MsFlags:
         before = self.counts[i - 1].flagged if i else 0.0
         return (here.flagged - before) / here.total if here.total else 0.0
 
+    @property
+    def science(self) -> float:
+        """Fraction of all data that was flagged and would have been of use to science otherwise."""
+        return sum(self.newly(c.name) for c in self.counts if c.name not in NOT_SCIENCE)
+
 
 class FlagdataResult(Result):
     """Flag counts of every measurement set."""
@@ -76,10 +90,10 @@ class FlagdataResult(Result):
 class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     """Flag what is known to be bad before looking at the data.
 
-    In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags,
-    shadowed antennas, scans of pointing and set-up, the user's template, autocorrelations, named scans, edge channels,
-    the beginning of scans, the edges of basebands. Online flags come from a file, or else from the data's own FLAG_CMD
-    table (its rows that are not marked as applied).
+    In one pass of CASA's flagdata, with a count after each agent: exact zeros, the observatory's online flags (first
+    those of antennas that were not on source), shadowed antennas, scans of pointing and set-up, the user's template,
+    autocorrelations, named scans, edge channels, the beginning of scans, the edges of basebands. Online flags come from
+    a file, or else from the data's own FLAG_CMD table (its rows that are not marked as applied).
 
     Edges: max(1, int(fracspw·channels)) channels on both sides of each window. Beginning of scans: see
     `pl_hifv.heuristics.flagging.quack`; data averaged to more than 10 s lose one dump only, and short scans none.
@@ -96,6 +110,8 @@ class Flagdata(Stage[FlagdataInputs, FlagdataResult]):
     def check(self, ctx: StageContext, inputs: FlagdataInputs) -> None:
         for given in (inputs.fileonline, inputs.filetemplate):
             find_file(given, "")
+        if len(inputs.tbuff) > 2:
+            raise InputError(f"tbuff is one time, or one before and one after; got {len(inputs.tbuff)} values.")
 
     def run(self, ctx: StageContext, inputs: FlagdataInputs) -> FlagdataResult:
         return FlagdataResult(sets=tuple(self._one(ctx, ms, inputs) for ms in ctx.measurement_sets(inputs.vis)))
@@ -154,11 +170,15 @@ def _commands(
             why[agent] = f"{len(recorded)} commands of the FLAG_CMD table"
         elif wanted:
             why[agent] = f"there is no {name}" + (" and FLAG_CMD is empty" if agent == "online" else "")
+    if "online" in done:
+        done["anos"], done["online"] = flagging.not_on_source(done["online"])
+        count = len(done["anos"])
+        why["anos"] = f"{count} of the online commands" if count else "none of the online commands"
     if inputs.shadow:
         done["shadow"] = ["mode='shadow' tolerance=0.0 reason='shadow'"]
     if inputs.autocorr:
         done["autocorr"] = ["mode='manual' autocorr=True reason='autocorr'"]
-    if inputs.scannumber:
+    if inputs.scan and inputs.scannumber:
         done["scans"] = [f"mode='manual' scan='{inputs.scannumber}' reason='scans'"]
     if inputs.edgespw:
         selection = flagging.edge_selection([(int(s.id), s.n_channels) for s in ms.science_spws], inputs.fracspw)

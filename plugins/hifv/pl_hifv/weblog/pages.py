@@ -8,12 +8,14 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pl_hif.flags import FlagCounts
 from pl_hif.weblog.applied import flag_table
 from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
 from pl_hifv.stages.vlasetjy import VlasetjyResult
 from pl_kernel import renderer
+from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.weblog.observation import observation_plots
 from pl_kernel.weblog.page import Link
 
@@ -104,8 +106,20 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
             formats={"Newly flagged": ".2f", "Flagged after": ".2f"},
             caption="In the order in which they worked; autocorrelations count as data.",
         )  # fmt: skip
+        page.text(
+            f"{100 * one.science:.1f} % of the data were taken from science: flagged, and neither flagged before nor of"
+            " antennas off source or in shadow nor of scans for pointing and set-up."
+        )
+        ms = ctx.context.measurement_set(one.vis)
+        purposes = [(c.name, by_purpose(c, ms)) for c in one.counts]
+        flag_table(page, purposes, "purpose", "Flagged data by purpose, after each agent")
         flag_table(page, [(c.name, c) for c in one.counts], "field", "Flagged data by field, after each agent")
-        order = {n: i for i, n in enumerate(ctx.context.measurement_set(one.vis).antenna_names)}
+        windows = {str(int(s.id)) for s in ms.science_spws}
+        flag_table(
+            page, [(c.name, _only(c, "spw", windows)) for c in one.counts], "spw",
+            "Flagged data by science window, after each agent",
+        )  # fmt: skip
+        order = {n: i for i, n in enumerate(ms.antenna_names)}
         antennas = tuple(sorted(one.counts[-1].by.get("antenna", {}), key=lambda n: order.get(n, len(order))))
         names = tuple(c.name for c in one.counts)
         values = np.array([[c.fraction_of("antenna", a) for c in one.counts] for a in antennas])
@@ -117,8 +131,26 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
         page.code("\n".join(line for a in AGENTS for line in one.commands.get(a, ())), "flag commands")
 
 
+PURPOSES = ("BANDPASS", "PHASE", "AMPLITUDE", "TARGET")
+
+
+def by_purpose(counted: FlagCounts, ms: MeasurementSet) -> FlagCounts:
+    """Counts by what scans are for; a scan with several purposes counts for each."""
+    found: dict[str, tuple[float, float]] = {}
+    for purpose in PURPOSES:
+        scans = [counted.by.get("scan", {}).get(str(s.id), (0.0, 0.0)) for s in ms.scans if purpose in s.intents]
+        if any(total for _, total in scans):
+            found[purpose] = (sum(f for f, _ in scans), sum(t for _, t in scans))
+    return attrs.evolve(counted, by={"purpose": found})
+
+
+def _only(counted: FlagCounts, key: str, wanted: set[str]) -> FlagCounts:
+    return attrs.evolve(counted, by={key: {k: v for k, v in counted.by.get(key, {}).items() if k in wanted}})
+
+
 _WORDS = {
-    "before": "came with the data", "clip": "exact zeros", "online": "observatory's flags",
+    "before": "came with the data", "clip": "exact zeros", "anos": "antennas not on source",
+    "online": "observatory's other flags", "intents": "scans for set-up", "baseband": "edges of basebands",
     "shadow": "shadowed antennas",
     "template": "user's flags", "autocorr": "autocorrelations", "scans": "named scans", "edgespw": "edge channels",
     "quack": "beginning of scans",
