@@ -62,6 +62,25 @@ def test_the_call_that_applies_baselines_names_everything() -> None:
     )
 
 
+def test_factors_are_delivered_from_the_copies_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages read different files of one name: both are found, and the delivery is refused."""
+    from types import SimpleNamespace
+
+    from pl_hsd.stages import exportdata
+    from pl_hsd.stages.k2jycal import K2jycalResult
+
+    for name, factor in (("work/jy.csv", 40), ("stages/008/jy.csv", 50)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"MS,Antenna,Spwid,Polarization,Factor\na.ms,PM01,17,I,{factor}\n")
+    read = [K2jycalResult(sets=(), reffile=name) for name in ("work/jy.csv", "work/jy.csv", "stages/008/jy.csv", "")]
+    monkeypatch.setattr(exportdata, "earlier_results", lambda *_: read)
+    monkeypatch.setattr(exportdata.SingleDishExporter, "check", lambda *_: None)
+    ctx: Any = SimpleNamespace(context=SimpleNamespace(root=tmp_path))
+    assert exportdata.factor_files(ctx) == [tmp_path / "work/jy.csv", tmp_path / "stages/008/jy.csv"]
+    with pytest.raises(exportdata.PlError, match="different files of Jy/K factors"):
+        exportdata.Exportdata().check(ctx, exportdata.ExportdataInputs())
+
+
 @pytest.mark.casa
 def test_a_restore_gives_the_same_spectra_flags_and_units(simulated, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     vis = simulated("alma-tp-b6", copy=False)
