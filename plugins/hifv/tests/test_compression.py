@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pl_hifv.heuristics.compression import fill_gaps, normalised, outliers, running_std, template
+from pl_hifv.heuristics.compression import fill_gaps, gain_and_tsys, normalised, outliers, running_std, template
 
 RNG = np.random.default_rng(11)
 
@@ -54,3 +54,10 @@ def test_gaps_are_filled_from_their_surroundings():
 def test_nothing_measured_is_flagged_entirely():
     found = template(np.full((2, 50), np.nan))
     assert found.flagged.all() and found.values == pytest.approx(np.ones(50))
+
+
+def test_switched_power_tells_gain_and_system_temperature():
+    """Tcal 2 K, Tsys 50 K: on 51, off 49 in units of the gain squared, 0.09 per K: Pdiff 0.18, Psum 9."""
+    gain, tsys = gain_and_tsys(np.array([0.18, 0.0]), np.array([9.0, 9.0]), 2.0)
+    assert (gain[0], tsys[0]) == (pytest.approx(0.3), pytest.approx(50.0))
+    assert np.isnan(gain[1]) and np.isnan(tsys[1])

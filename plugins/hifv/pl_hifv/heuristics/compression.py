@@ -132,3 +132,16 @@ def _nanmedian(values: np.ndarray) -> np.ndarray:
     low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0)[..., None], axis=-1)[..., 0]
     high = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[-1] - 1)[..., None], axis=-1)[..., 0]
     return np.where(count > 0, (low + high) / 2, np.nan)
+
+
+def gain_and_tsys(difference: np.ndarray, total: np.ndarray, noise_k: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and system temperature in K from the switched power.
+
+    The noise diode adds ``noise_k`` half of the time: with Pdiff = P(on) − P(off) and Psum = P(on) + P(off), the gain
+    (in voltage) is √(Pdiff/Tcal) and Tsys = Tcal·Psum/(2·Pdiff), the diode's mean half included, as CASA's
+    gencal has them but for its digital factors of the gain. NaN where the difference is not positive.
+    """
+    good = (difference > 0) & (noise_k > 0)
+    safe = np.where(good, difference, 1.0)
+    gain = np.sqrt(safe / noise_k) if noise_k > 0 else safe
+    return np.where(good, gain, np.nan), np.where(good, noise_k * total / (2 * safe), np.nan)

@@ -14,6 +14,7 @@ from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
 from pl_hifv.stages.vlasetjy import VlasetjyResult
+from pl_hifv.weblog.power import switched_power
 from pl_kernel import renderer
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.weblog.observation import observation_plots
@@ -229,3 +230,4 @@ def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
             ["Measurement set", "Antenna", "x", "y", "z"], [[o.vis, o.antenna, *o.offset_m] for o in result.offsets],
             caption="Corrections of antenna positions (ITRF).", units={"x": "m", "y": "m", "z": "m"},
         )  # fmt: skip
+    switched_power(page, ctx, list(dict.fromkeys(p.vis for p in result.priors)))
