@@ -343,3 +343,24 @@ def test_one_polarization_alone_is_not_corrected_for_the_air() -> None:
         Atmcor().check(ctx, AtmcorInputs(pol=("XX",)))
     with pytest.raises(UnknownName):
         Atmcor().check(ctx, AtmcorInputs(pol=("RR",)))
+
+
+def test_the_comparison_of_polarizations_is_a_file_for_programs(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    import csv
+
+    from pl_hsd import deviations
+    from pl_hsd.stages.applycal import Deviation
+
+    bad = xxyy.Verdict(sigma=20.5, channel=300, deviation=0.25, noise=0.0125, receiver_sigma=2.0, score=0.8)
+    none = xxyy.Verdict(sigma=0.0, score=0.34, note="XX is flagged")
+    place = {"vis": "a.ms", "field": "M 100", "spw": 17}
+    found = [
+        Deviation(antenna="PM01", scan=-1, frequency_hz=230.5e9, verdict=bad, **place),
+        Deviation(antenna="PM02", scan=5, frequency_hz=float("nan"), verdict=none, **place),
+    ]
+    deviations.write(tmp_path / deviations.FILE, found)
+    with (tmp_path / deviations.FILE).open() as file:
+        one, two = csv.DictReader(file)
+    assert (one["vis"], one["antenna"], one["field"], one["spw"], one["scan"]) == ("a.ms", "PM01", "M 100", "17", "-1")
+    assert [float(one[k]) for k in ("sigma", "frequency_hz", "deviation", "noise")] == [20.5, 230.5e9, 0.25, 0.0125]
+    assert (two["sigma"], two["frequency_hz"], two["score"], two["remark"]) == ("", "", "0.34", "XX is flagged")

@@ -11,6 +11,8 @@ import numpy as np
 from pl_hsd import aftercal
 from pl_hsd.aftercal import COLUMN
 from pl_hsd.averages import Averages, Window, average
+from pl_hsd.deviations import FILE as DEVIATIONS
+from pl_hsd.deviations import write as write_deviations
 from pl_hsd.heuristics import xxyy
 from pl_hsd.rows import RowTable
 from pl_kernel import param
@@ -28,6 +30,7 @@ class HsdApplycalInputs(BasicApplycalInputs):
     intent: str = param("TARGET", doc="Intents to calibrate.")
     antenna: str = param("*&&&", doc="Autocorrelations of these antennas.")
     flagbackup: bool = param(True, doc="Save the flags before, so that an exact restore is possible.")
+    flagsum: bool = param(True, doc="Accepted for old scripts: flags are always counted.", hidden=True)
     flagdetailedsum: bool = param(
         True, doc="Accepted for old scripts: flags are always counted by antenna, field and window.", hidden=True
     )
@@ -120,6 +123,7 @@ class HsdApplycal(ApplyStage[HsdApplycalInputs]):
             deviations += compare(ctx, ms, averages)
             calibrated += _left(ms, rows, windows, averages, tsys)
             ctx.log.info(f"{ms.name} is calibrated to {units[ms.name] or 'raw units'}.")
+        write_deviations(ctx.stage_dir / DEVIATIONS, deviations)
         effects += aftercal.remember(ctx, units, tables)
         fields = {f.name: getattr(base, f.name) for f in attrs.fields(type(base)) if f.name != "effects"}
         return HsdApplycalResult(

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pl_hsd.deviations import FILE as DEVIATIONS
 from pl_hsd.stages.applycal import Deviation, HsdApplycalResult
 from pl_kernel import renderer
 from pl_kernel.common.applypages import antenna_flags, applied_tables
@@ -80,6 +81,8 @@ def applycal_page(page: Any, ctx: Any, result: HsdApplycalResult) -> None:
         formats={"Deviation": ".1f", "Frequency": ".4f", "Trec": ".1f"},
         caption="Largest difference outside lines, worst first; Trec: that of the receiver temperatures there",
     )  # fmt: skip
+    if (ctx.stage_dir / DEVIATIONS).is_file():
+        page.download(ctx.stage_dir / DEVIATIONS, "The same as a file")
     page.plots(
         draw_pair, pairs, title="Polarizations that deviate", name="xxyy",
         caption=lambda p: f"{p.item.vis}, {p.item.antenna}, {p.item.field}: {p.item.verdict.sigma:.0f} sigma",
