@@ -70,7 +70,9 @@ def write_fits(ctx: StageContext, image: ImageRecord) -> Path:
     """Write an image to products, with the facts of the run in its header; return the path."""
     name = fits_name(image.name)
     with ctx.casa.image(image.name) as opened:
-        opened.setmiscinfo({**opened.miscinfo(), **header(ctx, image, name)})
+        known = dict(opened.miscinfo())
+        kind = {"type": known["type"]} if "type" in known else {}  # its stage knows better
+        opened.setmiscinfo({**known, **header(ctx, image, name), **kind})
     # Written here and moved by us: the recorded command holds in any folder.
     ctx.casa.exportfits(
         imagename=image.name, fitsimage=name, velocity=False, bitpix=-32, dropstokes=False, stokeslast=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,6 @@ def analyse(ctx: ItemContext, subject: Subject) -> Analysis:
     scratch = ctx.stage_dir / "scratch" / subject.image
     try:
         cube = read_cube(ctx, subject.image, scratch / "cube.npy")
-        if not math.isfinite(cube.beam[0]):
-            # tsdimaging works out the beam of rasters only; a single position is seen by that of the telescope.
-            beam = subject.plan.geometry.beam_arcsec
-            cube = attrs.evolve(cube, beam=(beam, beam, 0.0))
         return _analyse(ctx, subject, cube)
     finally:
         forget(scratch)
@@ -178,28 +175,33 @@ def _analyse(ctx: ItemContext, subject: Subject, cube: Cube) -> Analysis:
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(file, **arrays)
     numbers = _numbers(subject, cube, whole, observed, theory, missing, free, lines, edges, spectra_used)
-    _label(ctx, subject, numbers)
+    least, most = (float(f.reduce(values, axis=None)) for f in (np.fmin, np.fmax))
+    label(
+        ctx, subject.plan, subject.image, subject.stokes,
+        {"datamin": least, "datamax": most, "datarms": numbers.observed_rms},
+    )  # fmt: skip
     return Analysis(
         name=subject.image, numbers=numbers, judgement=judgement, problems=problems,
         arrays=str(file.relative_to(ctx.stage_dir)),
     )  # fmt: skip
 
 
-def _label(ctx: ItemContext, subject: Subject, numbers: MapNumbers) -> None:
+def label(
+    ctx: ItemContext, plan: MapPlan, image: str, stokes: str, measured: Mapping[str, float | None] | None = None
+) -> None:
     """Write into the image what it is of, in the keywords of the reference pipeline (at most 68 characters each).
 
-    Not DATAMIN and DATAMAX: CASA writes these into FITS files itself, and fails when they are there as text.
+    ``measured`` are numbers (CASA writes no FITS file where DATAMIN and DATAMAX are text); what is unknown is left out.
     """
-    group = subject.plan.group
     words = {
-        "field": group.field_name, "spw": group.spw_name, "intent": "TARGET", "type": "singledish", "specmode": "cube",
-        "stokes": subject.stokes, "level": "member", "obspatt": "sd", "arrays": "TP",
-        "session": ",".join(subject.plan.sessions),
+        "field": plan.group.field_name, "spw": plan.group.spw_name, "datatype": plan.datatype, "intent": "TARGET",
+        "type": "singledish", "specmode": "cube", "stokes": stokes, "level": "member", "obspatt": "sd", "arrays": "TP",
+        "session": ",".join(plan.sessions),
     }  # fmt: skip
-    values = {"effbw": numbers.effective_bandwidth_hz, "datarms": numbers.observed_rms}
+    values = {"effbw": plan.bandwidth_hz, **(measured or {})}
     facts = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
-    with ctx.casa.image(subject.image) as image:
-        image.setmiscinfo({**image.miscinfo(), **{key: text[:68] for key, text in words.items() if text}, **facts})
+    with ctx.casa.image(image) as opened:
+        opened.setmiscinfo({**opened.miscinfo(), **{key: text[:68] for key, text in words.items() if text}, **facts})
 
 
 def _clip(level: float, weight: NDArray[np.float32]) -> NDArray[np.float64]:

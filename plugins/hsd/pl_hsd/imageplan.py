@@ -37,8 +37,8 @@ class MapPlan:
     ``edge`` are channels of the measurement set that are left out; ``lines``, ``atmosphere`` and ``deviation`` (by
     member) are channels of the measurement set, as those of ``opacity`` (of the air at zenith). ``derived`` gives the
     row numbers in the imaged measurement sets of all rows of the tables (-1: not there); ``bandwidth_hz`` is the mean
-    effective bandwidth of a channel. By member, and polarization: ``off_s`` is the integration time of an OFF,
-    ``factors`` are Jy/K.
+    effective bandwidth of a channel, ``datatype`` what the spectra have been through. By member, and polarization:
+    ``off_s`` is the integration time of an OFF, ``factors`` are Jy/K.
     """
 
     number: int
@@ -49,6 +49,7 @@ class MapPlan:
     columns: Mapping[str, str]
     derived: Mapping[str, NDArray[np.int64]]
     sessions: tuple[str, ...]
+    datatype: str
     stem: str
     label: str
     geometry: MapGeometry
@@ -198,6 +199,7 @@ def _plan(
         paths={name: ms.path for name, ms in sets.items()}, columns={n: _column(ms) for n, ms in sets.items()},
         derived={name: derived[name] for name in sets},
         sessions=tuple(dict.fromkeys(ms.session for ms in sets.values())),
+        datatype=",".join(dict.fromkeys(_type(ms).name for ms in sets.values())),
         geometry=geometry, axis=channel_axis(window.n_channels, (low, high), window.is_reversed), edge=(low, high),
         is_reversed=window.is_reversed, frame=tables[first.origin].header.frame,
         restfreq_hz=_rest_frequency(restfreq, group, origin, first, window), correlations=correlations, moving=moving,
@@ -225,6 +227,10 @@ def _positions(
 def _column(ms: MeasurementSet) -> str:
     """Column of the best data, as the gridding task chooses it."""
     return next((c for t in TYPES if (c := ms.column_of(t))), "DATA")
+
+
+def _type(ms: MeasurementSet) -> DataType:
+    return next((t for t in TYPES if ms.column_of(t)), DataType.RAW)
 
 
 def _unit(ctx: StageContext, members: Iterable[Member]) -> str:

@@ -219,6 +219,8 @@ class TestCleanMap:
         with Worker() as worker:
             words = worker.call(read_words, str(clean.root / "work" / clean.image(6).name))
         assert words["type"] == "singledish" and words["obspatt"] == "sd" and words["field"] == "SimLine"
+        assert words["datatype"] == "BASELINED"
+        assert float(words["datamin"]) < 0 < n.peak <= float(words["datamax"])
         assert float(words["effbw"]) == pytest.approx(488281.25)
         assert float(words["datarms"]) == pytest.approx(n.observed_rms)
 

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from pl_hsd import mapmaking
-from pl_hsd.imageanalysis import Analysis, Judgement, MapNumbers, Subject, analyse
+from pl_hsd.imageanalysis import Analysis, Judgement, MapNumbers, Subject, analyse, label
 from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.imageplan import MapPlan, plan_maps
 from pl_hsd.mapmaking import GridJob
@@ -92,12 +92,19 @@ class Imaging(Stage[ImagingInputs, ImagingResult]):
         failures = [ItemFailure(p.partition(":")[0], p.partition(": ")[2]) for p in problems]
         made, failed = _make(ctx, plans, split)
         failures += failed
+        for other in (m for m in made if m.subject is None):
+            label(ctx, other.plan, other.name, other.stokes)
         subjects = [s for s in made if isinstance(s.subject, Subject)]
         analyses = ctx.map(analyse, [s.subject for s in subjects], label="analysis", on_error="collect")
         known: dict[str, Analysis] = {a.name: a for a in analyses if isinstance(a, Analysis)}
         failures += [a for a in analyses if isinstance(a, ItemFailure)]
         for failure in failures:
             ctx.log.error(f"{failure.item}: {failure.reason}")
+        for vis in _old_bandwidths(ctx, plans):
+            ctx.log.attention(
+                f"{vis} was observed before October 2015, when effective bandwidths were written wrong: the theoretical"
+                " noise of its images is not reliable."
+            )
         images = [_image(m, known.get(m.name)) for m in made]
         rasters = dict.fromkeys(p for a in known.values() for p in a.problems)
         effects: list[Effect] = [
@@ -107,6 +114,14 @@ class Imaging(Stage[ImagingInputs, ImagingResult]):
             images=tuple(images), expected=len(plans) + len(problems), raster_problems=tuple(rasters),
             failures=tuple(failures), effects=tuple(effects),
         )  # fmt: skip
+
+
+def _old_bandwidths(ctx: StageContext, plans: list[MapPlan]) -> list[str]:
+    """Measurement sets from ALMA's cycles 0 to 2, in which EFFECTIVE_BW is not right (reference pipeline, 2026)."""
+    names = dict.fromkeys(m.origin for p in plans for m in p.members)
+    sets = [ctx.context.measurement_set(name) for name in names]
+    old = [ms for ms in sets if (ms.start.year, ms.start.month) < (2015, 10)]
+    return [ms.name for ms in old if ctx.telescope(ms).is_called("ALMA")]
 
 
 @attrs.frozen(eq=False, kw_only=True)
