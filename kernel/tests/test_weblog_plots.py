@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pl_kernel.weblog import plots
-from pl_kernel.weblog.observation import _step, elevation_deg
+from pl_kernel.weblog.observation import _step, elevation_deg, parallactic_deg
 from pl_kernel.weblog.page import picture_size
 from pl_kernel.weblog.plots import sky
 
@@ -96,6 +96,55 @@ def test_elevation_agrees_with_astropy() -> None:
             ours = elevation_deg(times, *np.radians([ra, dec, -107.6184, 34.0790]))
             # astropy includes aberration (0.006°), nutation (0.005°) and UT1 − UTC (< 0.004°)
             assert np.abs(ours - expected).max() < 0.02
+
+
+def test_parallactic_angle_agrees_with_astropy() -> None:
+    """The position angle of the zenith as seen from the source, about the pole of the date."""
+    coordinates = pytest.importorskip("astropy.coordinates")
+    from astropy import units
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    iers.conf.auto_download = False
+    place = coordinates.EarthLocation.from_geodetic(-107.6184 * units.deg, 34.0790 * units.deg, 2115 * units.m)
+    times = Time("2026-04-13T05:00:00", scale="utc").mjd * 86400 + np.arange(0, 36000, 3600.0)
+    frame = coordinates.AltAz(obstime=Time(times / 86400, format="mjd"), location=place)
+    of_date = coordinates.CIRS(obstime=frame.obstime, location=place)
+    up = coordinates.SkyCoord(
+        az=np.zeros(len(times)) * units.deg, alt=np.full(len(times), 90.0) * units.deg, frame=frame
+    ).transform_to(of_date)
+    for ra, dec in ((230.5, 5.07), (202.78, 30.51), (83.6, -5.4), (120.0, 70.0)):
+        source = coordinates.SkyCoord(ra * units.deg, dec * units.deg).transform_to(of_date)
+        expected = source.position_angle(up).deg
+        ours = parallactic_deg(times, *np.radians([ra, dec, -107.6184, 34.0790]))
+        assert np.abs((ours - expected + 180) % 360 - 180).max() < 0.1
+
+
+def test_range_of_parallactic_angles_follows_a_source_across_the_meridian() -> None:
+    """A source that culminates 10° north of the zenith turns through north: from −q over 180° to +q."""
+    from types import SimpleNamespace
+
+    from pl_kernel.ms.parse import utc
+    from pl_kernel.weblog.observation import parallactic_ranges
+
+    latitude, place = 34.0790, (-1601185.4, -5041977.5, 3554875.9)  # the VLA
+    start = 60000 * 86400.0
+    hours = np.arange(0, 86400, 60.0)
+    ra = np.radians(100.0)
+    angles = parallactic_deg(start + hours, ra, np.radians(latitude + 10), np.radians(-107.6184), np.radians(latitude))
+    transit = hours[np.argmax(np.abs(angles))]
+    span = 1800.0
+    scan = SimpleNamespace(
+        field_ids=(0,), start=utc(start + transit - span), end=utc(start + transit + span), duration_s=2 * span
+    )
+    field = SimpleNamespace(id=0, name="c", intents={"PHASE"}, ra_rad=ra, dec_rad=np.radians(latitude + 10))
+    ms = SimpleNamespace(fields=[field], scans=[scan], antennas=[1, 2], array=SimpleNamespace(centre_m=place))
+    ((name, intents, scans, first, last, whole),) = parallactic_ranges(ms)
+    assert (name, intents, scans) == ("c", "PHASE", 1)
+    # At an hour angle of half an hour: tan q = sin H / (tan φ cos δ − sin δ cos H), H = 7.5°, δ = 44.08°.
+    q = np.degrees(np.arctan2(0.13053, 0.67660 * 0.71839 - 0.69564 * 0.99144))
+    assert last == pytest.approx(q, abs=3) or last == pytest.approx(q - 360, abs=3)
+    assert whole == pytest.approx(2 * (180 - q), abs=5) and abs(first) > 90
 
 
 def test_rows_for_the_uv_plane_meet_every_baseline() -> None:

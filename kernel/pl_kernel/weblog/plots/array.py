@@ -162,16 +162,18 @@ def elevation(
     *,
     title: str = "",
     subtitle: str = "",
+    ylabel: str = "Elevation (deg)",
+    ticks: Sequence[float] = (0, 15, 30, 45, 60, 75, 90),
 ) -> None:
-    """Draw elevation against time, coloured by field (whole numbers into `labels`)."""
+    """Draw elevation, or another angle, against time, coloured by field (whole numbers into `labels`)."""
     palette = colours(max(len(labels), 1))
     with figure(path, 7.2, 3.6, margins_for(title or subtitle, labels)) as fig:
         ax = fig.subplots()
         titles(fig, ax, title, subtitle)
         draw_points(ax, mjd_seconds_to_dates(time_s), elevation_deg, fields, palette)
-        ax.set_ylim(0, 90)
-        ax.set_yticks([0, 15, 30, 45, 60, 75, 90])
-        ax.set_ylabel("Elevation (deg)")
+        ax.set_ylim(ticks[0], ticks[-1])
+        ax.set_yticks(list(ticks))
+        ax.set_ylabel(ylabel)
         time_axis(ax)
         legend(ax, labels, palette)
 
