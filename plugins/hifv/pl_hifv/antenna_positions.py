@@ -29,8 +29,10 @@ class AntennaOffset:
     offset_m: tuple[float, float, float] = attrs.field(converter=tuple)
 
 
-def read_offsets(path: Path, basename: str) -> list[AntennaOffset]:
-    """Rows of a file of antenna offsets that belong to the measurement set ``basename``.
+def read_offsets(path: Path, name: str) -> list[AntennaOffset]:
+    """Rows of a file of antenna offsets that belong to the measurement set ``name``, with or without its ending.
+
+    The name in the run counts, not that of the folder, which changes when the data are smoothed.
 
     Raises PlError for a row that has not six columns or no numbers: a wrong offset is worse than none.
     """
@@ -47,8 +49,8 @@ def read_offsets(path: Path, basename: str) -> list[AntennaOffset]:
                 x, y, z = (float(v) for v in row[2:5])
             except ValueError:
                 raise PlError(f"Line {number} of {path} holds offsets that are no numbers.") from None
-            if Path(row[0].strip()).name == basename:
-                found.append(AntennaOffset(vis=basename, antenna=row[1].strip(), offset_m=(x, y, z)))
+            if Path(row[0].strip()).name.removesuffix(".ms") == name.removesuffix(".ms"):
+                found.append(AntennaOffset(vis=name, antenna=row[1].strip(), offset_m=(x, y, z)))
     return found
 
 
@@ -88,7 +90,7 @@ def ask(
         return [], f"the observatory's list did not answer ({error})"
     pads = {a.name: a.station for a in ms.antennas}
     found = offsets(corrections, pads, start, limit_days)
-    listed = [AntennaOffset(vis=ms.basename, antenna=name, offset_m=value) for name, value in sorted(found.items())]
+    listed = [AntennaOffset(vis=ms.name, antenna=name, offset_m=value) for name, value in sorted(found.items())]
     return listed, f"the observatory's list of {years[0]}" + (f" to {years[-1]}" if len(years) > 1 else "")
 
 

@@ -99,7 +99,7 @@ def read_file(path: Path, ms: MeasurementSet) -> tuple[CatalogueFlux, ...]:
             raise InputError(f"{path} has no column {', '.join(absent)}; it is no file of flux densities.")
         for row in rows:
             stem = Path((row["ms"] or "").strip()).name.removesuffix(".ms")
-            if stem not in (ms.stem, Path(ms.basename).name.removesuffix(".ms")):
+            if stem not in (ms.stem, ms.name.removesuffix(".ms")):
                 continue
             try:
                 field, spw, flux = int(row["field"]), int(row["spw"]), float(row["I"])

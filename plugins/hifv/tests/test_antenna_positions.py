@@ -45,7 +45,7 @@ def test_what_was_put_in_before_is_in_the_data_already() -> None:
 
 
 MS = SimpleNamespace(
-    start=datetime(2024, 2, 1, 12), basename="day1.ms",
+    start=datetime(2024, 2, 1, 12), name="day1.ms",
     antennas=[SimpleNamespace(name=n, station=p) for n, p in PADS.items()],
 )  # fmt: skip
 

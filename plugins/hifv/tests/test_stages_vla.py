@@ -31,6 +31,8 @@ def test_antenna_offsets_of_another_set_are_left_alone(tmp_path: Path) -> None:
     (offset,) = priorcals.read_offsets(path, "a.ms")
     assert (offset.antenna, offset.offset_m) == ("ea01", (0.001, -0.002, 0.003))
     assert [o.antenna for o in priorcals.read_offsets(path, "b.ms")] == ["ea02"]
+    path.write_text("ms,antenna,x,y,z,comment\nc,ea03,1,2,3,without ending\n")
+    assert [o.antenna for o in priorcals.read_offsets(path, "c.ms")] == ["ea03"]
 
 
 @pytest.mark.parametrize(("row", "said"), [("a.ms,ea01,1,2,3", "columns"), ("a.ms,ea01,1,two,3,x", "no numbers")])

@@ -19,7 +19,7 @@ from pl_kernel.common.importing import Imported, ImportInputs, import_data, type
 from pl_kernel.effects import AddMeasurementSet, SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
-from pl_kernel.ms.selection import expand_ids
+from pl_kernel.ms.selection import compact_ids, expand_ids
 from pl_kernel.stage_context import StageContext
 
 
@@ -38,6 +38,9 @@ class ImportdataInputs(ImportInputs):
     )
     specline_spws: str = param(
         "auto", doc="Windows with spectral lines: auto (by band, width and channels), none, all, or ids such as 2,4~6."
+    )
+    minparang: float = param(
+        0.0, unit="deg", hidden=True, doc="Accepted for old scripts: the ranges of parallactic angle are on the page."
     )
     needs: tuple[str, ...] = param(
         ("PHASE", "AMPLITUDE"), doc="Intents without which what follows makes no sense; each missing one costs score."
@@ -133,6 +136,8 @@ class Importdata(Stage[ImportdataInputs, ImportdataResult]):
             fluxes += _catalogue(ctx, ms, item.source, inputs.fluxfile)
             present = {s.id for s in ms.scans}
             missing[ms.name] = tuple(i for i in range(1, max(present, default=0) + 1) if i not in present)
+            if missing[ms.name]:
+                ctx.log.warning(f"{ms.name} lacks the scans {compact_ids(missing[ms.name])}.")
         unsupported = {i.ms.name: _unsupported(i.ms) for i in imported}
         for name, sentences in unsupported.items():
             for sentence in sentences:

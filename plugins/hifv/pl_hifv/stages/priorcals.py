@@ -18,6 +18,11 @@ from pl_kernel.stage_context import StageContext
 REQUANTIZER_FROM = datetime(2011, 2, 24, tzinfo=UTC)
 """The WIDAR correlator's requantizer gains are recorded since then (MJD 55616)."""
 
+TROPOSPHERE_WRONG = (datetime(2016, 8, 9, tzinfo=UTC), datetime(2016, 11, 15, tzinfo=UTC))
+"""When the delays of the array were set with a wrong model of the troposphere."""
+MANY_MOVED = 0.5
+"""Corrections of more than this part of the antennas are unusual (reference pipeline, 2026)."""
+
 
 class PriorcalsInputs(Inputs):
     apply_gaincurves: bool = param(True, doc="Correct for the dishes' efficiency and its change with elevation.")
@@ -116,7 +121,7 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
             priors.append(_requantizer(ctx, ms, inputs.apply_rqcal and not inputs.apply_swpowcal))
             priors.append(_switched_power(ctx, ms, inputs.apply_swpowcal))
             made, moved = _positions(ctx, ms, inputs)
-            priors.append(made)
+            priors.append(_semester_16b(ctx, ms, made) if inputs.apply_antpos else made)
             offsets += moved
             priors.append(_ionosphere(ctx, ms, inputs))
         effects = tuple(
@@ -238,26 +243,65 @@ def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -
     path = Path(inputs.antposfile or "antennapos.csv")
     if not path.is_file() and inputs.antposfile:
         raise PlError(f"There is no file of antenna offsets {path}; leave antposfile unset to use none.")
-    rows = read_offsets(path, ms.basename) if path.is_file() else []
+    rows = read_offsets(path, ms.name) if path.is_file() else []
     source = path.name
     if not rows and inputs.antpos_service and not inputs.antposfile:
         rows, source = ask(ms, inputs.ant_pos_time_limit, inputs.service_timeout)
         if not rows:
             ctx.log.attention(f"{ms.name}: no antenna offsets, {source}.")
-            reason = f"no antenna is listed: {source}" if source.startswith("the observatory's list of") else source
-            return Prior(vis=ms.name, kind="antpos", reason=reason), []
+            answered = source.startswith("the observatory's list of")
+            reason = f"no antenna is listed: {source}" if answered else source
+            # Asked for and not to be had is something to know; that nothing had to be corrected is not.
+            return Prior(vis=ms.name, kind="antpos", reason=reason, expected=not answered), []
         write_offsets(path, rows, source)
     elif not path.is_file():
         return Prior(vis=ms.name, kind="antpos", reason="no file of antenna offsets was given"), []
     offsets = [o for o in rows if o.antenna in ms.antenna_names]
     offsets = [attrs.evolve(o, vis=ms.name) for o in offsets]
     if not offsets:
-        return Prior(vis=ms.name, kind="antpos", reason=f"{source} names no antenna of this measurement set"), []
+        reason = f"{source} names no antenna of this measurement set"
+        return Prior(vis=ms.name, kind="antpos", reason=reason, expected=bool(inputs.antposfile)), []
     prior = _made(
         ctx, ms, "antpos", f"{len(offsets)} antennas of {source}", antenna=",".join(o.antenna for o in offsets),
         parameter=[v for o in offsets for v in o.offset_m],
     )  # fmt: skip
+    if len(offsets) > MANY_MOVED * len(ms.antennas):
+        ctx.log.warning(
+            f"{ms.name}: the positions of {len(offsets)} of {len(ms.antennas)} antennas are corrected; after so many"
+            " moves delays and phases of the longest baselines deserve a look."
+        )
     return prior, offsets
+
+
+def _semester_16b(ctx: StageContext, ms: MeasurementSet, prior: Prior) -> Prior:
+    """The table of antenna positions also corrects the delay error of semester 16B, which gencal knows by the date.
+
+    Where no antenna has moved there would be no table, and no correction (so it is in the reference pipeline): one with
+    an offset of 0 is made for it.
+    """
+    if not TROPOSPHERE_WRONG[0] <= ms.start.replace(tzinfo=ms.start.tzinfo or UTC) <= TROPOSPHERE_WRONG[1]:
+        return prior
+    if not prior.caltable:
+        made = _made(
+            ctx, ms, "antpos", f"delay error of semester 16B; {prior.reason}", antenna=ms.antenna_names[0],
+            parameter=[0.0, 0.0, 0.0],
+        )  # fmt: skip
+        if not made.caltable:
+            return made
+        prior = made
+    scale = _troposphere_scale(ctx, prior.caltable)
+    if scale:
+        ctx.log.warning(
+            f"{ms.name} is of the time when the observatory's model of the troposphere was wrong (semester 16B): its"
+            f" delay error is corrected with the antenna positions, {-scale / 1000:g} ps per metre."
+        )
+    return prior
+
+
+def _troposphere_scale(ctx: StageContext, caltable: str) -> float:
+    """Scale of the correction that gencal adds to positions for data of semester 16B (VLATrDelCorr); 0: none."""
+    with ctx.casa.table(caltable) as table:
+        return float(table.getkeyword("VLATrDelCorr")) if "VLATrDelCorr" in table.keywordnames() else 0.0
 
 
 def _ionosphere(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:

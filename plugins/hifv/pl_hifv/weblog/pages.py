@@ -17,6 +17,7 @@ from pl_hifv.stages.vlasetjy import VlasetjyResult
 from pl_hifv.weblog.power import switched_power
 from pl_kernel import renderer
 from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.ms.selection import compact_ids
 from pl_kernel.weblog.observation import observation_plots
 from pl_kernel.weblog.page import Link
 
@@ -79,7 +80,7 @@ def importdata_page(page: Any, ctx: Any, result: ImportdataResult) -> None:
     )  # fmt: skip
     for vis, scans in result.missing_scans.items():
         if scans:
-            page.note(f"{vis} lacks the scans {', '.join(map(str, scans))}.", "warning")
+            page.note(f"{vis} lacks the scans {compact_ids(scans)}.", "warning")
 
 
 @attrs.frozen(kw_only=True)
