@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pl_hsd import pointing
 from pl_hsd.ephemeris import SourceTrack, source_tracks
 from pl_hsd.geometry import beam_arcsec, from_offsets, to_offsets, unwrapped
-from pl_hsd.heuristics.grouping import Grouping, group_by_time, position_groups
+from pl_hsd.heuristics.grouping import Grouping, group_by_time, position_groups, with_maps_that_start_over
 from pl_hsd.heuristics.pattern import observing_pattern
 from pl_hsd.heuristics.raster import RasterFailure, group_by_direction
 from pl_hsd.online import read_online
@@ -296,8 +297,8 @@ def _rows_and_maps(
     radius: float, trouble: list[RasterTrouble],
 ) -> Grouping:  # fmt: skip
     ra, dec = table["ofs_ra_deg"][own], table["ofs_dec_deg"][own]
+    known = np.flatnonzero(table["pointing_ok"][own])
     if method == "direction":
-        known = np.flatnonzero(table["pointing_ok"][own])
         try:
             found = group_by_direction(ra[known], dec[known])
             # A spectrum without a direction belongs to the row of the one before it.
@@ -308,6 +309,9 @@ def _rows_and_maps(
             name, source = ms.antenna(antenna).name, ms.field(field).name
             trouble.append(RasterTrouble(ms.name, name, spw, source, "direction", str(failure)))
     found = group_by_time(table["time_s"][own], ra, dec, radius)
+    if found.large.size:
+        with contextlib.suppress(RasterFailure):
+            found = with_maps_that_start_over(found, known[group_by_direction(ra[known], dec[known]).large])
     if not found.small.size and np.unique(table["position_group"][own]).size > 3:
         antenna, spw, field = member
         reason = "no pause in time and no jump in position tells rows apart"

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from pl_hsd.heuristics import raster
-from pl_hsd.heuristics.grouping import group_by_time, position_gaps, position_groups, time_gaps
+from pl_hsd.heuristics.grouping import (
+    group_by_time,
+    position_gaps,
+    position_groups,
+    time_gaps,
+    with_maps_that_start_over,
+)
 from pl_hsd.heuristics.pattern import MULTI, RASTER, SINGLE, observing_pattern
 from pl_hsd.heuristics.pointing_outlier import FACTOR, pointing_outliers
 from pl_hsd.heuristics.raster import RasterFailure, group_by_direction
@@ -48,6 +54,18 @@ def test_small_gaps_separate_rows_and_large_ones_maps() -> None:
     found = group_by_time(time, np.tile(x, 2), np.tile(y, 2), BEAM / 2)
     assert found.row.max() == 11
     assert np.bincount(found.map).tolist() == [120, 120]
+
+
+def test_a_pause_for_the_off_amid_a_map_ends_none() -> None:
+    """An OFF of 30 s after every second of 10 rows, turns of 3 s, two maps: by time there would be ten of two rows."""
+    time = np.arange(400) * 0.5 + (np.arange(400) // 20) * 3.0 + (np.arange(400) // 40) * 30.0
+    x, y = sweep(10, 20)
+    x, y = np.tile(x, 2), np.tile(y, 2)
+    by_time = group_by_time(time, x, y, BEAM / 2)
+    assert np.bincount(by_time.map).tolist() == [40] * 10
+    found = with_maps_that_start_over(by_time, group_by_direction(x, y).large)
+    assert np.bincount(found.map).tolist() == [200, 200]
+    assert (found.row == by_time.row).all()
 
 
 def test_no_gap_at_all_is_one_row_of_one_map() -> None:

@@ -95,6 +95,18 @@ def group_by_time(
     return from_gaps(time.size, small, large)
 
 
+def with_maps_that_start_over(found: Grouping, starts: ArrayLike) -> Grouping:
+    """The same rows, in maps that begin only where the scan starts over: pauses for an OFF amid a map end none.
+
+    ``starts`` are the indices with which maps begin by the direction of the scan; a gap of time within a row's length
+    of one is the same. (The reference takes every long pause for the end of a map.)
+    """
+    begins = np.asarray(starts, dtype=np.int64)
+    row = int(np.median(np.diff(np.concatenate(([0], found.small, [found.row.size])))))
+    kept = [int(g) for g in found.large if (np.abs(begins - g) <= row).any()]
+    return from_gaps(found.row.size, found.small, np.array(kept, dtype=np.int64))
+
+
 def from_gaps(count: int, small: NDArray[np.int64], large: NDArray[np.int64]) -> Grouping:
     """The groups of ``count`` spectra between gaps; every large gap is a small one too."""
     small = np.union1d(small, large).astype(np.int64)
