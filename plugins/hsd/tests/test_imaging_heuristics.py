@@ -359,3 +359,16 @@ def test_beam_kernel_has_its_widths_and_turns_east_of_north() -> None:
     tilted = missedlines.beam_kernel(9.0, 3.0, 45.0)
     # North-east is up and to the left.
     assert tilted[26, 18] > 10 * tilted[26, 26]
+
+
+def test_a_dip_in_a_line_that_reaches_the_end_of_the_band_may_be_a_bent_baseline() -> None:
+    """A band of 101 channels, from 50 down to -50 km/s: channel k is at 50 - k km/s."""
+    from pl_hsd.heuristics.dips import extrapolated
+
+    band = ((50.0, -50.0), 101)
+    assert extrapolated(*band, [(0, 20), (60, 70)], [(50.0, 35.0)])
+    assert extrapolated(*band, [(80, 100)], [(-50.0, -45.0)])
+    assert not extrapolated(*band, [(0, 20), (60, 70)], [(50.0, 35.0), (-12.0, -15.0)])  # one lies elsewhere
+    assert not extrapolated(*band, [(0, 20)], [(35.0, 25.0)])  # it goes beyond the line
+    assert not extrapolated(*band, [(3, 20)], [(45.0, 35.0)])  # channels 0 to 2 hold the baseline
+    assert not extrapolated(*band, [(0, 20)], [])

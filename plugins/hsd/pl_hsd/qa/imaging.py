@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pl_hsd.heuristics.dips import extrapolated
 from pl_hsd.imageanalysis import Emission
 from pl_hsd.imagenoise import RasterProblem
 from pl_hsd.stages.imaging import ImagingResult, SdImage
@@ -96,7 +97,7 @@ def contamination(result: ImagingResult) -> list[QAScore]:
             short = "Possible astronomical line contamination"
             long = (
                 f"{image.label}: the emptiest part of the map has a dip of {j.contamination_depth:.1f} σ at {speeds} "
-                "km/s: there is probably line emission at the OFF position."
+                f"km/s: {_reason_of_dip(image)}."
             )
         elif j.contamination_depth is None:
             short = "Contamination not judged"
@@ -112,6 +113,16 @@ def contamination(result: ImagingResult) -> list[QAScore]:
             )
         )  # fmt: skip
     return scores
+
+
+def _reason_of_dip(image: SdImage) -> str:
+    n, j = image.numbers, image.judgement
+    if n and j and extrapolated(n.velocity_km_s, n.channels, n.line_channels, j.contamination_velocity_km_s):
+        return (
+            "a line reaches the end of the band there and nothing holds the baseline, which may be bent; or there is "
+            "line emission at the OFF position"
+        )
+    return "there is probably line emission at the OFF position"
 
 
 @scorer(ImagingResult)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pl_hsd.heuristics.dips import extrapolated
 from pl_hsd.stages.imaging import ImagingResult, SdImage
 from pl_hsd.weblog import mapplots
 from pl_hsd.weblog.mapplots import Arrays, Shown
@@ -81,10 +82,13 @@ def _image_section(page: Any, ctx: Any, image: SdImage) -> None:
     page.section(image.label, anchor=f"{image.field}-spw{image.spw}{'-' + image.antenna if image.antenna else ''}")
     page.facts(_facts(image))
     j = image.judgement
-    if j and j.contaminated:
+    n = image.numbers
+    if n and j and j.contaminated:
+        bent = extrapolated(n.velocity_km_s, n.channels, n.line_channels, j.contamination_velocity_km_s)
+        why = "a line reaches the end of the band there: the baseline may be bent, or there is" if bent else "probably"
         page.note(
             f"The emptiest part of the map has a dip of {j.contamination_depth:.1f} σ at "
-            f"{_speeds(j.contamination_velocity_km_s)}: probably line emission at the OFF position.", "warning",
+            f"{_speeds(j.contamination_velocity_km_s)}: {why} line emission at the OFF position.", "warning",
         )  # fmt: skip
     for look, where in ((j and j.at_peak, "at the brightest position"), (j and j.extended, "over an extended area")):
         if look and look.found:
