@@ -11,6 +11,7 @@ import attrs
 from pl_hif import flags
 from pl_hif.heuristics.intents import MATCH_RADIUS_RAD, separation_rad
 from pl_hifv import fluxfile
+from pl_hifv.modelsample import sample
 from pl_hifv.telescopes import MODEL_LETTERS
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
@@ -73,6 +74,7 @@ class StandardField:
     """A flux calibrator of a measurement set, and how much of its data is flagged.
 
     ``stated``: its flux densities are those of a file (``calibrator`` is the name of the field), not of a standard.
+    ``sample``: file in the stage's folder with model amplitudes against baseline (`pl_hifv.modelsample`).
     """
 
     vis: str
@@ -81,6 +83,7 @@ class StandardField:
     flagged_fraction: float
     offset_arcsec: float
     stated: bool = False
+    sample: str = ""
 
 
 class VlasetjyResult(Result):
@@ -136,14 +139,14 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
                 expected += len(windows)
                 ctx.log.warning(f"{ms.name}: {field.name} is no standard; its flux densities are taken from a file.")
                 fluxes += set_stated(ctx, ms, field, windows, values)
-                standards.append(_present(ctx, ms, field, field.name, float("nan"), stated=True))
+                standards.append(_present(ctx, ms, field, windows, field.name, stated=True))
             for field, calibrator, offset in matched:
                 windows = _windows(ms, field, inputs.spw)
                 expected += len(windows)
                 fluxes += set_models(ctx, ms, field, calibrator, windows, inputs)
                 options = {n: getattr(inputs, n) for n in REMEMBERED}
                 asked.setdefault(ms.name, {**(ctx.value(ASKED, {}).get(ms.name) or {})})[str(field.id)] = options
-                standards.append(_present(ctx, ms, field, calibrator.name, offset))
+                standards.append(_present(ctx, ms, field, windows, calibrator.name, offset))
         return VlasetjyResult(
             fluxes=tuple(fluxes), standards=tuple(standards), standard=inputs.standard, expected=expected,
             effects=(SetValue(ASKED, {**ctx.value(ASKED, {}), **asked}), SetValue(STATED, others)),
@@ -151,12 +154,13 @@ class Vlasetjy(Stage[VlasetjyInputs, VlasetjyResult]):
 
 
 def _present(
-    ctx: StageContext, ms: MeasurementSet, field: Field, calibrator: str, offset: float, *, stated: bool = False
-) -> StandardField:
+    ctx: StageContext, ms: MeasurementSet, field: Field, windows: Sequence[SpectralWindow], calibrator: str,
+    offset: float = float("nan"), *, stated: bool = False,
+) -> StandardField:  # fmt: skip
     seen = flags.summary(ctx, ms.path, f"setjy_{field.id}", field=str(field.id))
     return StandardField(
         vis=ms.name, field=field.name, calibrator=calibrator, flagged_fraction=seen.fraction, offset_arcsec=offset,
-        stated=stated,
+        stated=stated, sample=sample(ctx, ms, field, windows),
     )  # fmt: skip
 
 

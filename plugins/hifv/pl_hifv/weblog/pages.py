@@ -13,7 +13,7 @@ from pl_hif.weblog.applied import flag_table
 from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult
 from pl_hifv.stages.priorcals import PriorcalsResult
-from pl_hifv.stages.vlasetjy import VlasetjyResult
+from pl_hifv.stages.vlasetjy import StandardField, VlasetjyResult
 from pl_hifv.weblog.power import switched_power
 from pl_kernel import renderer
 from pl_kernel.ms.model import MeasurementSet
@@ -194,6 +194,34 @@ def vlasetjy_page(page: Any, ctx: Any, result: VlasetjyResult) -> None:
           100 * s.flagged_fraction] for s in result.standards],
         caption="Flux calibrators; standards are recognised by their position.",
         units={"Offset": "arcsec", "Flagged": "%"}, formats={"Offset": ".2f", "Flagged": ".1f"},
+    )  # fmt: skip
+    items = [ModelPicture(field=s, file=str(ctx.stage_dir / s.sample)) for s in result.standards if s.sample]
+    page.plots(
+        draw_model, items, name="model", title="Models against baseline",
+        caption=lambda m: f"{m.field.vis}, {m.field.field}: a model that falls is of a resolved source",
+        tags=lambda m: {"vis": m.field.vis, "field": m.field.field},
+    )  # fmt: skip
+
+
+@attrs.frozen(kw_only=True)
+class ModelPicture:
+    """A flux calibrator and where a sample of its model is."""
+
+    field: StandardField
+    file: str
+
+
+def draw_model(ctx: Any, item: ModelPicture, path: Path) -> None:
+    """Draw model amplitudes against baseline, window by window."""
+    from pl_kernel.weblog import plots
+
+    with np.load(item.file, allow_pickle=False) as stored:
+        uv, amplitude, spw = (stored[k] for k in ("uv_klambda", "amplitude_jy", "spw"))
+    ids = np.unique(spw)
+    plots.scatter(
+        path, uv, amplitude, categories=np.searchsorted(ids, spw), labels=[f"spw {i}" for i in ids],
+        xlabel="Baseline", xunit="kλ", ylabel="Model amplitude", yunit="Jy", title=item.field.field,
+        subtitle=item.field.vis,
     )  # fmt: skip
 
 
