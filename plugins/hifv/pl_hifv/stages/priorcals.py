@@ -11,6 +11,7 @@ from pl_hifv.antenna_positions import AntennaOffset, ask, read_offsets, write_of
 from pl_hifv.heuristics import opacity
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.effects import RegisterCalibration
 from pl_kernel.ms.model import MeasurementSet, SpectralWindow
 from pl_kernel.stage_context import StageContext
@@ -95,10 +96,11 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
 
     The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The
     reference pipeline calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are
-    taken from a file (antennapos.csv in the work folder, if it is there); without one, and only if asked for, from the
-    observatory's list on the web, with a time-out, and what it says is written to that file: a run must not depend on a
-    network silently, and a repeated one gives the same. The ionosphere (``tecim``) needs a map in a file: the service
-    that has them asks for an account. What does not apply to the data is listed with the reason.
+    taken from a file (antennapos.csv in the work folder or beside the run, if it is there); without one, and only if
+    asked for, from the observatory's list on the web, with a time-out, and what it says is written to that file in the
+    work folder: a run must not depend on a network silently, and a repeated one gives the same. The ionosphere
+    (``tecim``) needs a map in a file: the service that has them asks for an account. What does not apply to the data is
+    listed with the reason; what was asked for and is not to be had costs score.
     """
 
     name = "hifv_priorcals"
@@ -240,7 +242,8 @@ def _switched_power(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prio
 def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> tuple[Prior, list[AntennaOffset]]:
     if not inputs.apply_antpos:
         return Prior(vis=ms.name, kind="antpos", reason="switched off by apply_antpos"), []
-    path = Path(inputs.antposfile or "antennapos.csv")
+    own = Path("antennapos.csv")
+    path = Path(inputs.antposfile) if inputs.antposfile else find_file(None, own.name) or own
     if not path.is_file() and inputs.antposfile:
         raise PlError(f"There is no file of antenna offsets {path}; leave antposfile unset to use none.")
     rows = read_offsets(path, ms.name) if path.is_file() else []
@@ -253,7 +256,9 @@ def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -
             reason = f"no antenna is listed: {source}" if answered else source
             # Asked for and not to be had is something to know; that nothing had to be corrected is not.
             return Prior(vis=ms.name, kind="antpos", reason=reason, expected=not answered), []
-        write_offsets(path, rows, source)
+        if path.is_file() and not own.is_file():  # the user's own file beside the run stays as it is
+            ctx.files.copy(path, own)
+        write_offsets(own, rows, source)
     elif not path.is_file():
         return Prior(vis=ms.name, kind="antpos", reason="no file of antenna offsets was given"), []
     offsets = [o for o in rows if o.antenna in ms.antenna_names]

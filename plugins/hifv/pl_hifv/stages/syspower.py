@@ -14,6 +14,7 @@ from pl_hifv.heuristics import compression
 from pl_hifv.occupancy import virtual_ids
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.effects import Effect, RegisterCalibration, UnregisterCalibration
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.stage import first_of, joined
@@ -266,9 +267,9 @@ def _read(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> tuple[np.nd
 
 def _online(ms: MeasurementSet, times: np.ndarray) -> dict[str, np.ndarray]:
     """Times at which the observatory flagged each antenna."""
-    path = Path(f"{ms.stem}.flagonline.txt")
+    path = find_file(None, f"{ms.stem}.flagonline.txt")
     found: dict[str, np.ndarray] = {}
-    for antenna, start, end in _FLAGGED.findall(path.read_text(encoding="utf-8")) if path.is_file() else ():
+    for antenna, start, end in _FLAGGED.findall(path.read_text(encoding="utf-8")) if path else ():
         try:
             inside = (times >= _parse(start)) & (times <= _parse(end))
         except ValueError:
