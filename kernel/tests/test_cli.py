@@ -163,8 +163,8 @@ def test_describe_shows_type_unit_default_choices_and_doc(toy, pl):
     assert "number: number in arcsec, default 1.0; at least 0" in out
     assert "one of plain, fancy" in out
     assert "A longer text about adding." in out and "Alters: flags" in out
-    assert "secret" not in out and "More parameters with --all" in out
-    assert "secret" in pl("describe", "toy_add", "--all")[1]
+    assert "For experts." not in out and "More parameters, shown with --all: secret, sleep." in out
+    assert "For experts." in pl("describe", "toy_add", "--all")[1]
     facts = json.loads(pl("describe", "toy_add", "--json")[1])
     assert {p["name"] for p in facts["parameters"]} == {"number", "mode", "secret", "sleep", "vis"}
 

@@ -96,8 +96,10 @@ def describe(name: str, show_all: bool, as_json: bool) -> None:
         limits = _limits(p)
         click.echo(f"  {click.style(p.name, fg='cyan')}: {p.type_name}, {default}{limits}")
         output.paragraph(p.doc, indent="      ")
-    if any(p.hidden for p in parameters(stage.inputs_class).values()) and not show_all:
-        click.echo("\n  More parameters with --all.")
+    hidden = [p.name for p in parameters(stage.inputs_class).values() if p.hidden]
+    if hidden and not show_all:
+        click.echo()
+        output.paragraph(f"More parameters, shown with --all: {', '.join(hidden)}.", indent="  ")
 
 
 def _limits(p: Any) -> str:
