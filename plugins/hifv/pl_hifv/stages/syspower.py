@@ -173,7 +173,7 @@ def _band(
     reference = np.zeros(times.size, bool)
     for start, end in _reference(ms):
         reference |= (times >= start) & (times <= end)
-    online = _online(ms, times)
+    online = _online(ctx, ms, times)
     low, high = inputs.clip_sp_template
     names = [a.name for a in sorted(ms.antennas, key=lambda a: a.id)]
     ids = {a.name: a.id for a in ms.antennas}
@@ -265,11 +265,15 @@ def _read(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> tuple[np.nd
     return times, arrays[0], arrays[1]
 
 
-def _online(ms: MeasurementSet, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Times at which the observatory flagged each antenna."""
+def _online(ctx: StageContext, ms: MeasurementSet, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Times at which the observatory flagged each antenna, by its file or else the data's own FLAG_CMD table."""
     path = find_file(None, f"{ms.stem}.flagonline.txt")
+    text = path.read_text(encoding="utf-8") if path else ""
+    if path is None and "FLAG_CMD" in ms.subtables:
+        with ctx.casa.table(f"{ms.path}/FLAG_CMD") as table:
+            text = "\n".join(map(str, table.getcol("COMMAND"))) if table.nrows() else ""
     found: dict[str, np.ndarray] = {}
-    for antenna, start, end in _FLAGGED.findall(path.read_text(encoding="utf-8")) if path else ():
+    for antenna, start, end in _FLAGGED.findall(text):
         try:
             inside = (times >= _parse(start)) & (times <= _parse(end))
         except ValueError:
