@@ -65,6 +65,7 @@ _SCORERS: tuple[Lazy, ...] = (
     Lazy("hsd_baseline", "pl_hsd.qa.baseline:spectra_fitted"),
     Lazy("hsd_blflag", "pl_hsd.qa.baseline:flagged_by_statistics"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:images_made"),
+    Lazy("hsd_imaging", "pl_hsd.qa.imaging:antennas_absent"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:masked_pixels"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:missed_lines"),
     Lazy("hsd_imaging", "pl_hsd.qa.imaging:contamination"),

@@ -436,6 +436,17 @@ def test_an_unknown_sensitivity_is_no_success_and_a_single_point_has_none() -> N
     assert sensitivity_ratio(made_up(theoretical_rms=None, is_raster=False))[0].score is None
 
 
+def test_an_antenna_without_spectra_is_named() -> None:
+    from pl_hsd.qa.imaging import antennas_absent, images_made
+    from pl_hsd.stages.imaging import Absent
+
+    gone = made_up(absent=(Absent(label="S, spw 17", antenna="PM03", field="S", spw=17),))
+    (score,) = antennas_absent(gone)
+    assert score.score == 0.8 and "PM03" in score.long and "spw 17" in score.long
+    assert images_made(gone)[0].score == 1.0  # the map itself was made
+    assert antennas_absent(made_up()) == []
+
+
 def test_missing_images_and_rasters_lower_the_score() -> None:
     from pl_hsd.imagenoise import RasterProblem
     from pl_hsd.qa.imaging import images_made, rasters_analysed

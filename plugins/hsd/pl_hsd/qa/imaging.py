@@ -10,6 +10,8 @@ from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
 
 RATIO_LOW, RATIO_HIGH = 0.9, 1.6
+ABSENT = 0.8
+"""As for an antenna whose data could not be calibrated (hsd_applycal)."""
 
 
 @scorer(ImagingResult)
@@ -24,6 +26,19 @@ def images_made(result: ImagingResult) -> list[QAScore]:
             metric="SingleDishImages", value=len(done), score=worst, short=f"{len(done)} of {result.expected} maps",
             long=f"{len(done)} of {result.expected} maps were made and measured.{failed}",
         )
+    ]  # fmt: skip
+
+
+@scorer(ImagingResult)
+def antennas_absent(result: ImagingResult) -> list[QAScore]:
+    """0.8 for each antenna of which no spectra are left for a map: the map is made of fewer, and noisier."""
+    return [
+        QAScore(
+            metric="SingleDishAbsentAntenna", value=one.antenna, score=ABSENT, short=f"no image of {one.antenna}",
+            long=f"{one.label}: no spectra of {one.antenna} are left, all were flagged before; the map was made "
+            "without it.", applies_to=AppliesTo(field=one.field, spw=one.spw, antenna=one.antenna),
+        )
+        for one in result.absent
     ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pl_hsd.mapmaking import GridJob
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.context import Beam, ImageRecord
 from pl_kernel.effects import Effect, RegisterImage
+from pl_kernel.errors import CasaError
 from pl_kernel.params import as_tuple
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import ItemContext, StageContext
@@ -57,11 +58,23 @@ class SdImage:
         return not self.antenna
 
 
+@attrs.frozen(kw_only=True)
+class Absent:
+    """An antenna of which no spectra are left for a map: all were flagged before."""
+
+    label: str
+    antenna: str
+    field: str
+    spw: int
+
+
 class ImagingResult(Result):
-    """Images, the number of maps that were to be made, and rasters that could not be analysed."""
+    """Images, the number of maps that were to be made, antennas without any spectra, and rasters that could not be
+    analysed."""
 
     images: tuple[SdImage, ...]
     expected: int
+    absent: tuple[Absent, ...] = ()
     raster_problems: tuple[RasterProblem, ...] = ()
 
 
@@ -90,7 +103,7 @@ class Imaging(Stage[ImagingInputs, ImagingResult]):
             ctx, vis=inputs.vis, field=inputs.field, spw=inputs.spw, restfreq=inputs.restfreq, split=split
         )
         failures = [ItemFailure(p.partition(":")[0], p.partition(": ")[2]) for p in problems]
-        made, failed = _make(ctx, plans, split)
+        made, failed, absent = _make(ctx, plans, split)
         failures += failed
         for other in (m for m in made if m.subject is None):
             label(ctx, other.plan, other.name, other.stokes)
@@ -111,7 +124,7 @@ class Imaging(Stage[ImagingInputs, ImagingResult]):
             RegisterImage(r) for m, i in zip(made, images, strict=True) for r in _records(m, i, self.name)
         ]
         return ImagingResult(
-            images=tuple(images), expected=len(plans) + len(problems), raster_problems=tuple(rasters),
+            images=tuple(images), expected=len(plans) + len(problems), absent=absent, raster_problems=tuple(rasters),
             failures=tuple(failures), effects=tuple(effects),
         )  # fmt: skip
 
@@ -122,6 +135,10 @@ def _old_bandwidths(ctx: StageContext, plans: list[MapPlan]) -> list[str]:
     sets = [ctx.context.measurement_set(name) for name in names]
     old = [ms for ms in sets if (ms.start.year, ms.start.month) < (2015, 10)]
     return [ms.name for ms in old if ctx.telescope(ms).is_called("ALMA")]
+
+
+_NO_ROWS = "Data selection ended with 0 rows"
+"""What CASA says of an antenna whose spectra were all flagged before the baselines: none of them came through."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -146,19 +163,27 @@ class _Combination:
         return self.plan.image_name(self.stokes)
 
 
-def _make(ctx: StageContext, plans: list[MapPlan], split: bool) -> tuple[list[_Made], list[ItemFailure]]:
-    """Grid every antenna and combine them; return what exists and what failed."""
+def _make(
+    ctx: StageContext, plans: list[MapPlan], split: bool
+) -> tuple[list[_Made], list[ItemFailure], tuple[Absent, ...]]:  # fmt: skip
+    """Grid every antenna and combine them; return what exists, what failed, and antennas that have no spectra."""
     jobs = [(p, s, a, p.grid_job(s, a)) for p in plans for s in _stokes(p) for a in p.antennas]
     gridded = ctx.map(_grid_one, [j for *_, j in jobs], label="gridding", on_error="collect")
     failures = [g for g in gridded if isinstance(g, ItemFailure)]
-    good = [job for job, answer in zip(jobs, gridded, strict=True) if not isinstance(answer, ItemFailure)]
+    good = [job for job, answer in zip(jobs, gridded, strict=True) if isinstance(answer, str) and answer]
+    gone = {(id(p), a): p for (p, _, a, _), answer in zip(jobs, gridded, strict=True) if answer == ""}
+    absent = tuple(
+        Absent(label=p.label, antenna=a, field=p.group.field_name, spw=int(p.group.spw)) for (_, a), p in gone.items()
+    )
+    for one in absent:
+        ctx.log.attention(f"{one.label}: no spectra of {one.antenna} are left, so there is no image of it.")
     single = [
         _Made(plan=p, name=j.name, stokes=s, antenna=a,
               subject=Subject(plan=p, image=j.name, stokes=s, antenna=a) if s == _stokes(p)[0] else None)
         for p, s, a, j in good
     ]  # fmt: skip
     if split:
-        return single, failures
+        return single, failures, absent
     unions = [
         _Combination(plan=p, stokes=s, parts=tuple(j.name for q, t, _, j in good if q is p and t == s))
         for p in plans
@@ -176,7 +201,7 @@ def _make(ctx: StageContext, plans: list[MapPlan], split: bool) -> tuple[list[_M
         for u, answer in zip(unions, answers, strict=True)
         if not isinstance(answer, ItemFailure)
     ]  # fmt: skip
-    return [*whole, *single], failures
+    return [*whole, *single], failures, absent
 
 
 def _stokes(plan: MapPlan) -> list[str]:
@@ -187,7 +212,13 @@ def _stokes(plan: MapPlan) -> list[str]:
 
 
 def _grid_one(ctx: ItemContext, job: GridJob) -> str:
-    problem = mapmaking.grid(ctx, job)
+    """Name of the image; empty when no spectra are left to grid, since all were flagged."""
+    try:
+        problem = mapmaking.grid(ctx, job)
+    except CasaError as error:
+        if _NO_ROWS not in f"{error} {error.detail}":
+            raise
+        return ""
     if problem:
         raise PlError(f"{problem}.")
     return job.name
