@@ -106,8 +106,9 @@ def test_without_a_standard_the_doubt_is_said() -> None:
 
 
 def test_two_targets_of_equal_length_are_no_calibrators_of_each_other() -> None:
-    decisions, _ = infer([field(0, "a", 10.0, 10.0), field(1, "b", 12.0, 10.0)],
-    scans((0, 20), (1, 20), (0, 20), (1, 20)), [])
+    decisions, _ = infer(
+        [field(0, "a", 10.0, 10.0), field(1, "b", 12.0, 10.0)], scans((0, 20), (1, 20), (0, 20), (1, 20)), []
+    )
     assert {d.intents for d in decisions} == {("TARGET",)}
 
 
@@ -180,7 +181,8 @@ def test_beam_of_a_gaussian_distribution_of_baselines_is_its_fourier_transform()
 
 
 @pytest.mark.parametrize(
-    ("specmode", "fraction", "expected"), [("cont", 0.2, "mtmfs"), ("cont", 0.05, "hogbom"), ("cube", 0.2, "hogbom")]
+    ("specmode", "fraction", "expected"),
+    [("cont", 0.2, "mtmfs"), ("cont", 0.1, "mtmfs"), ("cont", 0.05, "hogbom"), ("cube", 0.2, "hogbom")],
 )
 def test_deconvolver(specmode: str, fraction: float, expected: str) -> None:
     assert imaging.deconvolver(specmode, fraction)[0] == expected
@@ -293,8 +295,9 @@ def test_no_line_gives_no_mask() -> None:
 
 def test_mask_of_noise_falls_back_to_the_inner_beam_and_says_so() -> None:
     response = np.fromfunction(lambda x, y: np.exp(-((x - 32) ** 2 + (y - 32) ** 2) / 400), (64, 64))
-    mask, found = continuum.emission_mask(np.random.default_rng(1).normal(size=(64, 64, 8)), response, np.arange(8),
-    10.0)
+    mask, found = continuum.emission_mask(
+        np.random.default_rng(1).normal(size=(64, 64, 8)), response, np.arange(8), 10.0
+    )
     assert not found and mask[32, 32] and not mask[32, 60]
 
 

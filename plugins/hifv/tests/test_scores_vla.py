@@ -111,6 +111,30 @@ def test_a_template_of_the_user_wants_a_look() -> None:
         assert [s.score for s in found if s.metric == "flags.template"] == expected
 
 
+def test_flags_of_the_user_on_targets_want_a_look() -> None:
+    from pl_hifv.occupancy import FlagMap
+    from pl_hifv.qa.delivery import user_flags
+    from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult, TargetFlags
+
+    before, after = (FlagMap(antennas=("ea01",), spws=(0,), flagged=((n,),), total=((10.0,),)) for n in (1.0, 3.0))
+    for commands, score in ((("antenna='ea01'",), 0.3), ((), 1.0)):
+        one = TargetFlags(vis="a.ms", file="", commands=commands, before=before, after=after)
+        (found,) = user_flags(FlagtargetsdataResult(sets=(one,)))
+        assert found.score == score and "20.00%" in found.long
+
+
+def test_line_windows_without_a_line_measurement_set_cost_score() -> None:
+    from pl_hifv.qa.delivery import targets_split
+    from pl_hifv.stages.mstransform import NO_FLAGS, MstransformResult, Split
+
+    whole = Split(vis="a.ms", kind="continuum", name="c.ms", path="c.ms", rows=5)
+    for line, expected in (
+        (Split(vis="a.ms", kind="line", reason=NO_FLAGS, lost=True), [0.5, 1.0]),
+        (Split(vis="a.ms", kind="line", reason="there are no line windows."), [1.0]),
+    ):
+        assert [s.score for s in targets_split(MstransformResult(splits=(whole, line)))] == expected
+
+
 def test_counts_by_purpose_add_up_scans_and_count_a_scan_for_each_of_its_purposes() -> None:
     from types import SimpleNamespace
 

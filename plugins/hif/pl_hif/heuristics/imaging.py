@@ -125,8 +125,8 @@ def automask(intent: str, specmode: str, baseline_75_m: float) -> dict[str, floa
 
 def deconvolver(specmode: str, bandwidth_fraction: float) -> tuple[str, int, str]:
     """Clean algorithm and number of Taylor terms, with the reason."""
-    if specmode != "cube" and bandwidth_fraction > 0.1:
-        return "mtmfs", 2, f"fractional bandwidth {bandwidth_fraction:.2f} is above 0.1: two Taylor terms"
+    if specmode != "cube" and bandwidth_fraction >= 0.1:
+        return "mtmfs", 2, f"fractional bandwidth {bandwidth_fraction:.2f} is 0.1 or more: two Taylor terms"
     return "hogbom", 1, "narrow band: one term" if specmode != "cube" else "each channel is cleaned by itself"
 
 

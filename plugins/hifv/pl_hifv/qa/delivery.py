@@ -13,6 +13,9 @@ from pl_hifv.stages.statwt import BandWeights, StatwtResult
 from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
 
+LINE_LOST = 0.5
+TEMPLATE_USED = 0.3
+"""As in hifv_flagdata (reference pipeline, 2026)."""
 HIGH_WEIGHT = 150.0
 """Antenna weights above are no noise of a VLA receiver (reference pipeline, 2026)."""
 
@@ -191,8 +194,15 @@ def summary_drawn(result: PlotsummaryResult) -> list[QAScore]:
 
 @scorer(MstransformResult, topic="dataset")
 def targets_split(result: MstransformResult) -> list[QAScore]:
-    """Whether the continuum measurement sets exist."""
-    return [
+    """Whether the continuum measurement sets exist; 0.5 where line windows were lost for want of flags."""
+    lost = [
+        QAScore(
+            metric="mstransform.line_lost", value=s.vis, score=LINE_LOST, short="no line measurement set",
+            long=f"{s.vis} has line windows and no line measurement set: {s.reason}", applies_to=AppliesTo(vis=s.vis),
+        )
+        for s in result.splits if s.lost
+    ]  # fmt: skip
+    return lost + [
         QAScore(
             metric="mstransform.made", value=s.rows, score=1.0 if s.rows else 0.0, short=f"{s.name}",
             long=f"{s.name} holds {s.rows} rows of {', '.join(s.fields)}." if s.rows
@@ -204,10 +214,11 @@ def targets_split(result: MstransformResult) -> list[QAScore]:
 
 @scorer(FlagtargetsdataResult, topic="flagging")
 def user_flags(result: FlagtargetsdataResult) -> list[QAScore]:
-    """The user's flags are the user's business; that there were some is said."""
+    """0.3 where the user's file had commands, as in hifv_flagdata: an operator must know that somebody helped."""
     return [
         QAScore(
-            metric="flagtargets.newly_flagged", value=s.after.fraction - s.before.fraction, score=1.0,
+            metric="flagtargets.newly_flagged", value=s.after.fraction - s.before.fraction,
+            score=TEMPLATE_USED if s.commands else 1.0,
             short=f"{len(s.commands)} commands", applies_to=AppliesTo(vis=s.vis),
             long=f"{len(s.commands)} commands of the user flagged"
             f" {100 * (s.after.fraction - s.before.fraction):.2f}% of {s.vis}.",

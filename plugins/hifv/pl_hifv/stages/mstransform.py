@@ -24,6 +24,10 @@ _TEMPLATE = """# Flags of the user for the targets of {name}, one command of CAS
 """
 
 
+NO_FLAGS = "there are no flags from before the flagging of targets."
+"""Why no line measurement set could be made of data that have line windows."""
+
+
 class MstransformInputs(Inputs):
     outputvis: str | None = param(None, doc="Name of the continuum measurement set; default NAME_targets_cont.ms.")
     outputvis_for_line: str | None = param(None, doc="Name of the line measurement set; default NAME_targets.ms.")
@@ -38,7 +42,10 @@ class MstransformInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class Split:
-    """One measurement set made from another; ``path`` is empty where none was made, and ``reason`` says why."""
+    """One measurement set made from another; ``path`` is empty where none was made, and ``reason`` says why.
+
+    ``lost`` where it should have been made and could not be.
+    """
 
     vis: str
     kind: str
@@ -49,6 +56,7 @@ class Split:
     rows: int = 0
     size_bytes: int = 0
     reason: str = ""
+    lost: bool = False
 
 
 class MstransformResult(Result):
@@ -107,7 +115,7 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
             line = self._line(ctx, ms, part, inputs)
             if isinstance(line, str):
                 ctx.log.info(f"{ms.name}: {line}")
-                splits.append(Split(vis=ms.name, kind="line", reason=line))
+                splits.append(Split(vis=ms.name, kind="line", reason=line, lost=line == NO_FLAGS))
             else:
                 selection = inputs.spw_line or compact_ids(line_spws(ctx, ms))
                 splits.append(_described(ms, line, part, selection, "line"))
@@ -131,7 +139,7 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
                 f"{ms.name} has no flags from before the flagging of targets (hifv_checkflag target-vla), so no line"
                 " measurement set is made."
             )
-            return "there are no flags from before the flagging of targets."
+            return NO_FLAGS
         with ctx.flags_restored(ms):
             versions.restore(ctx, ms, version)
             name = inputs.outputvis_for_line or f"{ms.stem}_targets.ms"
