@@ -103,6 +103,12 @@ def common_arguments(target: CleanTarget) -> dict[str, Any]:
         "deconvolver": target.deconvolver, "weighting": target.weighting, "robust": target.robust,
         "pblimit": target.pblimit, "savemodel": "none", "parallel": False,
     }  # fmt: skip
+    if target.uvrange:
+        arguments["uvrange"] = target.uvrange
+    if target.uvtaper:
+        arguments["uvtaper"] = list(target.uvtaper)
+    if target.gridder == "wproject":
+        arguments["wprojplanes"] = target.wprojplanes
     if target.phasecenter:
         arguments["phasecenter"] = target.phasecenter
     if target.deconvolver == "mtmfs":

@@ -9,7 +9,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from pl_hif.heuristics import imaging, weighting
+from pl_hif.heuristics import cubeaxis, imaging, weighting
+from pl_hif.heuristics.taper import Taper
+from pl_hif.heuristics.uvrange import UvLimits, within
 from pl_hif.targets import Selection
 from pl_hif.visibilities import observed_channels, uv_sample
 from pl_kernel import DataError
@@ -72,6 +74,7 @@ class CubeGrid:
     nchan: int
     outframe: str
     interpolation: str
+    remarks: tuple[str, ...] = attrs.field(default=(), converter=tuple)
 
     def centres_hz(self) -> np.ndarray:
         return self.start_hz + self.width_hz * np.arange(self.nchan)
@@ -122,25 +125,47 @@ def _hertz(value: Any) -> float:
     return float(value["value"] if isinstance(value, dict) else value)
 
 
-def cube_grid(found: Sequence[Coverage], outframe: str = "LSRK") -> CubeGrid:
-    """The grid of a cube: all channels that every measurement set observed.
+@attrs.frozen(kw_only=True)
+class WantedAxis:
+    """What the user wants of a cube's spectral axis; empty, 1 and -1 leave it to the data."""
+
+    nbin: int = 1
+    start: str = ""
+    width: str = ""
+    nchan: int = -1
+    restfreq_hz: float | None = None
+
+
+def cube_grid(
+    found: Sequence[Coverage], outframe: str = "LSRK", wanted: WantedAxis | None = None
+) -> CubeGrid:
+    """The grid of a cube: all channels that every measurement set observed, or what the user wants of them.
 
     Data that already are in the frame of the image keep their channels. Others move in frequency during the
-    observation: one and a half channels at each end are left out (reference pipeline, 2026).
+    observation: one and a half channels at each end are left out (reference pipeline, 2026). Channels that are joined
+    all go into the nearest one of the cube: interpolated linearly, most of the data would not count.
+
+    Raises:
+        DataError: there is no frequency in common, or no room for a channel. InputError: what is wanted is impossible.
     """
+    wanted = wanted or WantedAxis()
     low = max(min(c.first_hz, c.last_hz) for c in found)
     high = min(max(c.first_hz, c.last_hz) for c in found)
     width = max(abs(c.width_hz) for c in found)
     if high < low:
         raise DataError("The measurement sets have no frequency in common: no cube can be made of them.")
     shifted = any(c.shifted for c in found) or len(found) > 1
-    margin = 1.5 * width if shifted else 0.0
-    count = math.floor((high - low - 2 * margin) / width + 1e-6) + 1
-    if count < 1:
+    # From the centre of the first channel kept to its edge.
+    margin = (1.5 if shifted else 0.0) * width - width / 2
+    if high - low - 2 * margin < width * (1 - 1e-6):
         raise DataError("The window is too narrow for a cube.")
+    axis = cubeaxis.axis(
+        low + margin, high - margin, width, wanted.nbin, wanted.start, wanted.width, wanted.nchan, wanted.restfreq_hz
+    )
+    joined = axis.width_hz > 1.5 * width
     return CubeGrid(
-        start_hz=low + margin, width_hz=width, nchan=count, outframe=outframe,
-        interpolation="linear" if shifted else "nearest",
+        start_hz=axis.start_hz, width_hz=axis.width_hz, nchan=axis.nchan, outframe=outframe,
+        interpolation="linear" if shifted and not joined else "nearest", remarks=axis.remarks,
     )  # fmt: skip
 
 
@@ -201,9 +226,12 @@ def bands_of(ctx: StageContext, sets: Sequence[MeasurementSet], field: str) -> d
 
 def selections(
     ctx: StageContext, sets: Sequence[MeasurementSet], datatype: DataType, field: str, spws: Sequence[int],
-    channels: dict[tuple[str, int], str] | None = None,
+    channels: dict[tuple[str, int], str] | None = None, column: str = "",
 ) -> tuple[Selection, ...]:  # fmt: skip
-    """The data of a field in some virtual windows, as CASA selects them; ``channels`` by (measurement set, window)."""
+    """The data of a field in some virtual windows, as CASA selects them.
+
+    ``channels`` by (measurement set, window); ``column`` (data, corrected) in place of that of the type.
+    """
     virtual = VirtualSpws.of(ctx.context.measurement_sets)
     found = []
     for ms in sets:
@@ -218,7 +246,7 @@ def selections(
             found.append(
                 Selection(
                     vis=ms.name, path=ms.path, field=",".join(str(f.id) for f in fields), spw=",".join(parts),
-                    column="corrected" if ms.column_of(datatype) == "CORRECTED_DATA" else "data",
+                    column=column or ("corrected" if ms.column_of(datatype) == "CORRECTED_DATA" else "data"),
                 )
             )  # fmt: skip
     return tuple(found)
@@ -235,7 +263,9 @@ class UvSample:
     frequencies_hz: tuple[float, ...]
 
 
-def uv_samples(ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int]) -> list[UvSample]:
+def uv_samples(
+    ctx: StageContext, sets: Sequence[MeasurementSet], field: str, spws: Sequence[int]
+) -> list[UvSample]:
     """The baselines that observed a field; raises DataError when everything is flagged."""
     virtual = VirtualSpws.of(ctx.context.measurement_sets)
     found = []
@@ -254,10 +284,22 @@ def uv_samples(ctx: StageContext, sets: Sequence[MeasurementSet], field: str, sp
     return found
 
 
-def beam_arcsec(samples: Sequence[UvSample], robust: float) -> float:
+def selected(samples: Sequence[UvSample], limits: Sequence[UvLimits]) -> list[UvSample]:
+    """The baselines within limits of length, by the highest frequency; raises DataError when none is."""
+    found = []
+    for s in samples:
+        inside = within(limits, np.hypot(*s.uv_m), s.highest_hz)
+        if inside.any():
+            found.append(attrs.evolve(s, uv_m=s.uv_m[:, inside], weights=s.weights[inside]))
+    if not found:
+        raise DataError("No baseline has a length within uvrange: there is nothing to image.")
+    return found
+
+
+def beam_arcsec(samples: Sequence[UvSample], robust: float, taper: Taper | None = None) -> float:
     """Estimated minor axis of the synthesized beam, at the highest frequency of the windows."""
     beams = [
-        imaging.beam_from_uv_arcsec(s.uv_m, s.weights, imaging.C_M_S / s.highest_hz, robust) for s in samples
+        imaging.beam_from_uv_arcsec(s.uv_m, s.weights, imaging.C_M_S / s.highest_hz, robust, taper) for s in samples
     ]
     best = min((b for b in beams if math.isfinite(b)), default=math.nan)
     if not math.isfinite(best):
@@ -265,11 +307,13 @@ def beam_arcsec(samples: Sequence[UvSample], robust: float) -> float:
     return best
 
 
-def noise_factor(samples: Sequence[UvSample], robust: float, field_arcsec: float, cube: bool) -> float:
+def noise_factor(
+    samples: Sequence[UvSample], robust: float, field_arcsec: float, cube: bool, taper: Taper | None = None
+) -> float:
     """Noise with Briggs' weighting over that with natural weights; a cube weights each channel by itself."""
     return weighting.briggs_noise_factor(
         np.concatenate([s.uv_m for s in samples], axis=1), np.concatenate([s.weights for s in samples]),
-        samples[0].frequencies_hz[:1] if cube else samples[0].frequencies_hz, robust, field_arcsec,
+        samples[0].frequencies_hz[:1] if cube else samples[0].frequencies_hz, robust, field_arcsec, taper,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from pl_hif.heuristics.uvrange import parse_uvrange, within
 from pl_hif.heuristics.weighting import channel_noise
 from pl_hif.targets import CleanTarget
 
@@ -250,6 +251,7 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> Ex
     antennas: set[int] = set()
     per_plane = 0.0
     column = {"corrected": "CORRECTED_DATA", "data": "DATA"}
+    limits = parse_uvrange(target.uvrange)
     for part in target.selections:
         for piece in part.spw.split(","):
             spw, _, channels = piece.partition(":")
@@ -268,11 +270,16 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> Ex
                     data = chosen.getcol(name, 0, -1, step)
                     bad = chosen.getcol("FLAG", 0, -1, step)
                     ends = [chosen.getcol(end, 0, -1, step) for end in ("ANTENNA1", "ANTENNA2")]
+                    length = np.hypot(*chosen.getcol("UVW", 0, -1, step)[:2]) if limits else None
                 finally:
                     chosen.close()
             inside = _channel_mask(channels, data.shape[1])
             hands = [0, data.shape[0] - 1] if data.shape[0] in (2, 4) else [0]
             data, bad = data[hands], bad[hands] | ~inside[None, :, None]
+            if length is not None:
+                with ctx.casa.table(f"{part.path}/SPECTRAL_WINDOW") as table:
+                    frequency = np.asarray(table.getcell("CHAN_FREQ", int(spw)))
+                bad = bad | ~within(limits, length[None, :], frequency[:, None])[None]
             sigma, correlated = channel_noise(data, bad)
             if sigma > 0:
                 variance.append((sigma * (1.0 if target.specmode == "cube" else correlated)) ** 2)

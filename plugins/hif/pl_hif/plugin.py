@@ -40,6 +40,10 @@ def pl_heuristics() -> list[Lazy]:
         Lazy("imaging.robust", "pl_hif.heuristics.imaging:robust"),
         Lazy("imaging.view_level", "pl_hif.heuristics.imaging:view_level"),
         Lazy("imaging.automask", "pl_hif.heuristics.imaging:automask"),
+        Lazy("imaging.deconvolver", "pl_hif.heuristics.imaging:deconvolver"),
+        Lazy("imaging.wproject_planes", "pl_hif.heuristics.imaging:wproject_planes"),
+        Lazy("imaging.cubes_need_science_data", "pl_hif.heuristics.imaging:cubes_need_science_data"),
+        Lazy("imaging.limits_short_spacings", "pl_hif.heuristics.uvrange:limits_short_spacings"),
         Lazy("calibration.calwt", "pl_hif.heuristics.solint:calwt"),
     ]
 

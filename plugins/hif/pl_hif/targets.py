@@ -49,6 +49,9 @@ class CleanTarget:
     nterms: int = 1
     weighting: str = "briggs"
     robust: float = 0.5
+    uvrange: str = ""
+    uvtaper: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    wprojplanes: int = 0
     perchanweightdensity: bool = False
     pblimit: float = 0.2
     beam_estimate_arcsec: float = 0.0
@@ -64,6 +67,8 @@ class CleanTarget:
     noise_factor: float = 1.0
     """Noise with this weighting as a multiple of that with natural weights."""
     continuum: tuple[tuple[float, float], ...] = attrs.field(default=(), converter=lambda v: tuple(map(tuple, v)))
+    without_continuum: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    """Windows of a continuum image of a target whose continuum nobody knows."""
     regions: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     reasons: dict[str, str] = attrs.field(factory=dict)
 

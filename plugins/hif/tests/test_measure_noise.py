@@ -56,7 +56,7 @@ def noise_of(rows: Rows, most: int) -> measure.Expected:
         yield rows
 
     part = SimpleNamespace(path="a.ms", spw="0", field=0, column="data")
-    target: Any = SimpleNamespace(selections=[part], specmode="mfs", antennas=7)
+    target: Any = SimpleNamespace(selections=[part], specmode="mfs", antennas=7, uvrange="")
     return measure.expected_noise(SimpleNamespace(casa=SimpleNamespace(table=table)), target, most_rows=most)
 
 

@@ -185,8 +185,22 @@ def test_listed_images() -> None:
     assert combine(img.images_listed(attrs.evolve(result, targets=(target(continuum=()),)), never)) == 1.0
     assert combine(img.images_listed(result, looked)) == 1.0
     assert combine(img.images_listed(attrs.evolve(result, expected=4), looked)) == 0.25
-    assert combine(img.images_listed(attrs.evolve(result, targets=(target(continuum=()),)), looked)) == 0.3
     assert combine(img.images_listed(attrs.evolve(result, targets=(), expected=0), looked)) is None
+    refused = attrs.evolve(result, targets=(), expected=0, refusal="The images are too large.")
+    assert combine(img.images_listed(refused, looked)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("left", "lost", "score"),
+    [((0,), (), 1.0), ((0,), (0,), 0.3), ((0, 1), (2,), 0.9), ((0,), (1,), 0.6), ((0, 1, 2), (3, 4), 0.6),
+     ((0, 1), (2, 3, 4), 0.5)],
+)  # fmt: skip
+def test_windows_without_continuum_cost_what_the_reference_says(left, lost, score):
+    # All 0.3; one and less than half 0.9; two, or exactly half, 0.6; more 0.5.
+    one = target(spws=left, without_continuum=lost)
+    result = MakeimlistResult(targets=(one,), expected=1, intent="TARGET", specmode="cont", datatype="RAW")
+    looked = Context(run_name="r", root=Path("/r"), values={"hif.continuum": {}})
+    assert combine(img.images_listed(result, looked)) == score
 
 
 def made(rms: float, diverged: bool = False, **changes: object) -> MadeImage:

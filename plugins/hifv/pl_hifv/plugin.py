@@ -77,6 +77,10 @@ def pl_heuristics() -> list[Lazy]:
         Lazy("imaging.robust", "pl_hifv.heuristics.imaging:robust"),
         Lazy("imaging.view_level", "pl_hifv.heuristics.imaging:view_level"),
         Lazy("imaging.automask", "pl_hifv.heuristics.imaging:automask"),
+        Lazy("imaging.deconvolver", "pl_hifv.heuristics.imaging:deconvolver"),
+        Lazy("imaging.wproject_planes", "pl_hifv.heuristics.imaging:wproject_planes"),
+        Lazy("imaging.cubes_need_science_data", "pl_hifv.heuristics.imaging:cubes_need_science_data"),
+        Lazy("imaging.limits_short_spacings", "pl_hifv.heuristics.imaging:limits_short_spacings"),
         Lazy("calibration.calwt", "pl_hifv.heuristics.weights:calwt"),
     ]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
 
 from pl_kernel import heuristic
+
+if TYPE_CHECKING:
+    from pl_hif.heuristics.taper import Taper
 
 ARCSEC = 180 * 3600 / math.pi
 C_M_S = 299_792_458.0
@@ -32,12 +36,15 @@ def primary_beam_fwhm_arcsec(frequency_hz: float, dish_m: float) -> float:
     return 1.13 * C_M_S / frequency_hz / dish_m * ARCSEC
 
 
-def beam_from_uv_arcsec(uv_m: np.ndarray, weights: np.ndarray, wavelength_m: float, robust: float = 0.5) -> float:
+def beam_from_uv_arcsec(
+    uv_m: np.ndarray, weights: np.ndarray, wavelength_m: float, robust: float = 0.5, taper: Taper | None = None
+) -> float:
     """Estimate the minor axis (FWHM) of the synthesized beam from the baselines, without gridding.
 
     Parameters
     ----------
-    uv_m : (2, n) u and v in metres of unflagged visibilities; weights : (n,) their weights.
+    uv_m : (2, n) u and v in metres of unflagged visibilities; weights : (n,) their weights. taper : applied after the
+        weighting, as CASA does.
 
     The visibilities are gridded in cells of a fiftieth of the longest baseline and weighted as Briggs does; the second
     moments of the weighted density give the curvature of the beam at its peak, hence the Gaussian with the same core:
@@ -56,6 +63,8 @@ def beam_from_uv_arcsec(uv_m: np.ndarray, weights: np.ndarray, wavelength_m: flo
     density = np.bincount(where, weights)
     f2 = (5 * 10**-robust) ** 2 / (np.sum(density**2) / np.sum(weights))
     w = weights / (1 + density[where] * f2)
+    if taper is not None:
+        w = w * taper.weights(np.stack([u, v]))
     moments = np.array([[np.sum(w * u * u), np.sum(w * u * v)], [np.sum(w * u * v), np.sum(w * v * v)]]) / w.sum()
     sigma = math.sqrt(max(np.linalg.eigvalsh(moments).max(), 1e-30))
     return math.sqrt(8 * math.log(2)) / (2 * math.pi * sigma) * ARCSEC
@@ -123,6 +132,19 @@ def automask(intent: str, specmode: str, baseline_75_m: float) -> dict[str, floa
     }  # fmt: skip
 
 
+@heuristic("imaging.wproject_planes")
+def wproject_planes(intent: str, band: str, baseline_75_m: float) -> Choice:
+    """Number of planes of W projection, 0 for none; asked only where the user allows it."""
+    return Choice(value=0, reason="W projection has no rule for this telescope")
+
+
+@heuristic("imaging.cubes_need_science_data")
+def cubes_need_science_data() -> bool:
+    """Whether cubes of targets are made only of data that were split off for their lines."""
+    return False
+
+
+@heuristic("imaging.deconvolver")
 def deconvolver(specmode: str, bandwidth_fraction: float) -> tuple[str, int, str]:
     """Clean algorithm and number of Taylor terms, with the reason."""
     if specmode != "cube" and bandwidth_fraction >= 0.1:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pl_hif.heuristics.imaging import ARCSEC, C_M_S
+from pl_hif.heuristics.taper import Taper
 
 _MOST = 400_000
 """Points to grid: more of them do not change the second digit."""
@@ -16,7 +17,7 @@ _MOST = 400_000
 
 def briggs_noise_factor(
     uv_m: NDArray[np.floating], weights: NDArray[np.floating], frequencies_hz: Sequence[float], robust: float,
-    field_arcsec: float,
+    field_arcsec: float, taper: Taper | None = None,
 ) -> float:  # fmt: skip
     """Noise of an image with Briggs' weighting as a multiple of that with natural weighting, at least 1.
 
@@ -25,9 +26,11 @@ def briggs_noise_factor(
     uv_m : (2, n) u and v in metres of the visibilities; weights : (n,) their natural weights.
     frequencies_hz : the channels that are gridded together, or a sample of them.
     field_arcsec : width of the image; the weighting's grid has cells of its inverse.
+    taper : applied after the weighting, as CASA does.
 
     With W the sum of natural weights in a cell and f² = (5·10⁻ᴿ)² / (ΣW²/Σw), a visibility of weight w gets
-    w' = w/(1 + W f²) (Briggs 1995, thesis, chapter 3, as CASA has it); the factor is √(Σw'²/w)·√(Σw)/Σw'.
+    w' = w/(1 + W f²), times the taper (Briggs 1995, thesis, chapter 3, as CASA has it); the factor is
+    √(Σw'²/w)·√(Σw)/Σw'.
     """
     uv = np.asarray(uv_m, float)
     weights = np.asarray(weights, float)
@@ -51,6 +54,8 @@ def briggs_noise_factor(
     density = np.bincount(where, w)
     f2 = (5 * 10.0**-robust) ** 2 / (np.sum(density**2) / np.sum(w))
     given = w / (1 + density[where] * f2)
+    if taper is not None:
+        given = given * np.concatenate([taper.weights(uv * f / C_M_S) for f in frequency])
     return max(1.0, math.sqrt(float(np.sum(given**2 / w)) * float(np.sum(w))) / float(np.sum(given)))
 
 

@@ -213,9 +213,14 @@ class _Check:
 
     def _predict(self, specmode: str, **changes: str) -> tuple[Size, ...]:
         """Sizes of the images that hif_makeimlist would list."""
-        listed = Makeimlist().run(
-            self.ctx, MakeimlistInputs(vis=self.inputs.vis, intent="TARGET", specmode=specmode, **changes)
-        )
+        listed = Makeimlist().plan(
+            self.ctx,
+            # Which spacings are used does not change a size worth mentioning, and costs a look at the data.
+            MakeimlistInputs(
+                vis=self.inputs.vis, intent="TARGET", specmode=specmode, uvrange=">0.0lambda", **changes
+            ),
+            {},
+        )  # fmt: skip
         return tuple(
             Size(
                 field=t.field, spws=t.spws, nx=t.imsize[0], ny=t.imsize[1], nchan=max(1, t.nchan),

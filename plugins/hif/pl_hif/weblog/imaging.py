@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pl_hif.measure import planes
 from pl_hif.stages.findcont import FindcontResult, FoundContinuum
 from pl_hif.stages.makeimlist import MakeimlistResult
 from pl_hif.stages.uvcontsub import UvcontsubResult
+from pl_hif.targets import CleanTarget
 from pl_hif.weblog.images import sky_frame, spw_text
 from pl_kernel import renderer
 
@@ -105,22 +107,49 @@ def uvcontsub_page(page: Any, ctx: Any, result: UvcontsubResult) -> None:
     )
 
 
+_COLUMNS: tuple[tuple[str, Callable[[CleanTarget], Any]], ...] = (
+    ("Field", lambda t: t.field),
+    ("Intent", lambda t: t.intent),
+    ("Spw", lambda t: spw_text(t.spws)),
+    ("Kind", lambda t: t.specmode),
+    ("Stokes", lambda t: t.stokes),
+    ("Data", lambda t: t.datatype),
+    ("Centre", lambda t: t.phasecenter),
+    ("Pixel", lambda t: t.cell_arcsec),
+    ("Size", lambda t: f"{t.imsize[0]}\u00a0×\u00a0{t.imsize[1]}"),
+    ("Start", lambda t: t.start_hz / 1e9 if t.start_hz else None),
+    ("Width", lambda t: t.width_hz / 1e3 if t.width_hz else None),
+    ("Channels", lambda t: t.nchan if t.nchan > 0 else None),
+    ("Rest frequency", lambda t: t.restfreq_hz / 1e9 if t.restfreq_hz else None),
+    ("Robust", lambda t: t.robust),
+    ("Baselines", lambda t: t.uvrange),
+    ("Taper", lambda t: ", ".join(t.uvtaper)),
+    ("Gridder", lambda t: t.gridder if t.gridder != "standard" else ""),
+    ("Planes", lambda t: t.wprojplanes or None),
+    ("Deconvolver", lambda t: f"{t.deconvolver}, {t.nterms} terms" if t.nterms > 1 else t.deconvolver),
+    ("Beam (estimated)", lambda t: t.beam_estimate_arcsec),
+    ("Image", lambda t: t.imagename),
+)
+
+
 @renderer(MakeimlistResult)
 def makeimlist_page(page: Any, ctx: Any, result: MakeimlistResult) -> None:
     """The list, and why its numbers are what they are."""
     page.section("Images to make")
+    if result.refusal or result.nothing:
+        page.note(result.refusal or result.nothing, "error" if result.refusal else "info")
+        return
     page.text(f"{len(result.targets)} of {result.expected} images, from data of type {result.datatype}.")
+    columns = [(name, [how(t) for t in result.targets]) for name, how in _COLUMNS]
+    # What no image makes use of is no column.
+    columns = [(name, values) for name, values in columns if any(v not in (None, "") for v in values)]
     page.table(
-        ["Field", "Intent", "Spw", "Kind", "Pixel", "Size", "Channels", "Robust", "Deconvolver", "Beam (estimated)",
-         "Image"],
-        [
-            [t.field, t.intent, spw_text(t.spws), t.specmode, t.cell_arcsec,
-             f"{t.imsize[0]}\u00a0×\u00a0{t.imsize[1]}",
-             t.nchan if t.nchan > 0 else 1, t.robust, t.deconvolver, t.beam_estimate_arcsec, t.imagename]
-            for t in result.targets
-        ],
-        units={"Pixel": "arcsec", "Beam (estimated)": "arcsec"}, filters=("Field", "Spw"),
-        formats={"Beam (estimated)": ".1f"},
+        [name for name, _ in columns], [list(row) for row in zip(*(values for _, values in columns), strict=True)],
+        units={
+            "Pixel": "arcsec", "Beam (estimated)": "arcsec", "Start": "GHz", "Width": "kHz", "Rest frequency": "GHz"
+        },
+        filters=("Field", "Spw"),
+        formats={"Beam (estimated)": ".1f", "Start": ".6f", "Width": ".6g", "Rest frequency": ".6f"},
     )  # fmt: skip
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
