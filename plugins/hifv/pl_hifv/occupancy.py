@@ -132,8 +132,8 @@ def look(
     counts = FlagMap(
         antennas=[a.name for a in antennas], spws=[virtual[s] for s in ids],
         flagged=counter.flagged[rows].tolist(), total=counter.total[rows].tolist(),
-        by_field=_by_name({names.get(k, str(k)): v for k, v in counter.fields.items()}),
-        by_scan=_by_name({str(k): v for k, v in sorted(counter.scans.items())}),
+        by_field=_by_name((names.get(k, str(k)), v) for k, v in counter.fields.items()),
+        by_scan=_by_name((str(k), v) for k, v in sorted(counter.scans.items())),
         channels={str(virtual[s]): tuple((f / max(n, 1)).tolist()) for s, (f, n) in sorted(counter.channels.items())},
     )  # fmt: skip
     spectra = tuple(
@@ -147,8 +147,13 @@ def look(
     return counts, spectra
 
 
-def _by_name(counts: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
-    return {name: (part[0], part[1]) for name, part in counts.items()}
+def _by_name(counts: Iterable[tuple[str, list[float]]]) -> dict[str, tuple[float, float]]:
+    """(flagged, total) by name; fields of one name and several ids add up."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, (flagged, total) in counts:
+        before = found.get(name, (0.0, 0.0))
+        found[name] = (before[0] + flagged, before[1] + total)
+    return found
 
 
 def _add_amplitudes(

@@ -207,19 +207,36 @@ def test_a_flux_scale_that_is_relative_by_decision_is_a_warning_and_worse_when_n
     assert score((), ()) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("short", "long", "scan", "scores"), [(5, 65, 60, (1.0, 1.0)), (65, 65, 60, (0.3, 1.0)), (5, 100, 60, (1.0, 0.3))]
-)
-def test_interval_scores(short: float, long: float, scan: float, scores: tuple[float, float]) -> None:
-    trial = Trial(integrations=1, seconds=short, solint="int", flagged=0.0)
+def intervals(short: float, long: float, scan: float, tried: float = 0.0, **more: object) -> dict[str, float]:
+    trial = Trial(integrations=1, seconds=tried or short, solint="int", flagged=0.0)
     band = BandIntervals(
         vis="a.ms", band="C", integration_s=5.0, scan_s=scan, table=caltable("gain", {}),
         long=LongInterval(seconds=long, reason="", longest_s=scan),
         short=ShortInterval(seconds=short, solint=f"{short}s", combine_scans=True, limited=False, reason=""),
-        choice=Choice(trial=trial, trials=[trial], reason="", poor=False),
+        choice=Choice(trial=trial, trials=[trial], reason="", poor=False), **more,
     )  # fmt: skip
-    found = by_metric(solint.solution_intervals(SolintResult(bands=(band,), copies={})))
+    return by_metric(solint.solution_intervals(SolintResult(bands=(band,), copies={})))
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "scan", "scores"), [(5, 65, 60, (1.0, 1.0)), (65, 65, 60, (0.3, 1.0)), (5, 100, 60, (1.0, 0.3))]
+)
+def test_interval_scores(short: float, long: float, scan: float, scores: tuple[float, float]) -> None:
+    found = intervals(short, long, scan)
     assert (found["solint.short"], found["solint.long"]) == scores
+
+
+def test_a_short_interval_that_is_hardly_shorter_is_a_warning() -> None:
+    # Tried up to 30 s: 60 - 35 = 25 s is within that, 65 - 30 = 35 s is not.
+    assert intervals(35, 60, 60, tried=30)["solint.short"] == 0.66
+    assert intervals(30, 65, 60, tried=30)["solint.short"] == 1.0
+
+
+def test_phase_scans_that_are_gone_cost_score_by_their_share() -> None:
+    assert "solint.missing_scans" not in intervals(5, 65, 60)
+    one = intervals(5, 65, 60, missing_scans=[6], phase_scans=20)["solint.missing_scans"]
+    many = intervals(5, 65, 60, missing_scans=[4, 6], phase_scans=4)["solint.missing_scans"]
+    assert 0.8 < one < 0.9 and many == pytest.approx(0.4)
 
 
 def fluxes(residuals: list[float], index: float = -0.3) -> dict[str, float]:
@@ -239,5 +256,7 @@ def fluxes(residuals: list[float], index: float = -0.3) -> dict[str, float]:
 def test_flux_residuals_count_whatever_their_sign() -> None:
     assert fluxes([0.005, -0.009])["flux.residual"] == 1.0
     assert fluxes([0.001, -0.2])["flux.residual"] == pytest.approx(0.8)
+    # 1 - 0.31 would be no warning; beyond 0.3 it is one.
+    assert fluxes([0.001, 0.31])["flux.residual"] == 0.66 and fluxes([0.001, -0.5])["flux.residual"] == 0.5
     assert fluxes([0.001, 0.002], index=-4.0)["flux.residual"] == 0.0
     assert fluxes([0.001, 0.002], index=6.0)["flux.spectral_index"] == 0.33

@@ -61,3 +61,22 @@ def test_switched_power_tells_gain_and_system_temperature():
     gain, tsys = gain_and_tsys(np.array([0.18, 0.0]), np.array([9.0, 9.0]), 2.0)
     assert (gain[0], tsys[0]) == (pytest.approx(0.3), pytest.approx(50.0))
     assert np.isnan(gain[1]) and np.isnan(tsys[1])
+
+
+def test_an_antenna_in_compression_wants_an_operator_however_large_the_array_is():
+    from pl_hifv.qa.preparation import compression_found
+    from pl_hifv.stages.syspower import AntennaCompression, BandCompression, SyspowerResult
+
+    def scores(worst):
+        antennas = [
+            AntennaCompression(antenna=f"ea{i:02d}", quartiles=(), flagged_fraction=0.0, outside_fraction=f)
+            for i, f in enumerate([worst, *[0.0] * 26])
+        ]
+        band = BandCompression(
+            vis="a.ms", band="S", spws=(0,), basebands={}, samples=2700, outside=int(100 * worst), antennas=antennas,
+            file="",
+        )  # fmt: skip
+        return {s.metric: s.score for s in compression_found(SyspowerResult(bands=(band,), clip=(0.7, 1.2)))}
+
+    assert scores(0.05)["syspower.compression"] > 0.99 and "syspower.antennas" not in scores(0.05)
+    assert scores(0.2)["syspower.compression"] > 0.99 and scores(0.2)["syspower.antennas"] < 0.5

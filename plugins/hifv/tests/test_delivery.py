@@ -86,3 +86,10 @@ def test_a_clean_set_scores_one():
 
 def test_channel_ranges_as_text():
     assert ranges([1, 2, 3, 7, 9, 10]) == "1~3, 7, 9~10"
+
+
+def test_fields_of_one_name_are_counted_together():
+    from pl_hifv.occupancy import _by_name
+
+    counts = [("J1310", [1.0, 10.0]), ("M51", [0.0, 5.0]), ("J1310", [4.0, 10.0])]
+    assert _by_name(counts) == {"J1310": (5.0, 20.0), "M51": (0.0, 5.0)}

@@ -50,6 +50,29 @@ def test_an_antenna_with_a_third_of_the_weight_stands_out():
     assert shaded([1.0, 1.1, 0.9, 1.05, 9.0]) == [False, False, False, False, True]
 
 
+def weights_of(values):
+    from pl_hifv.qa.delivery import weights_plausible
+    from pl_hifv.stages.statwt import BandWeights, StatwtResult
+
+    boxes = [box(f"ea{i:02d}", v) for i, v in enumerate(values)]
+    every = np.concatenate(values)
+    band = BandWeights(
+        vis="a.ms", band="C", mean=every.mean(), variance=every.var(), antennas=boxes, spws=(), scans=()
+    )
+    result = StatwtResult(mode="VLA", before=(band,), after=(band,), flags_before={}, flags_after={})
+    return {s.metric: s for s in weights_plausible(result)}
+
+
+def test_high_weights_that_are_frequent_want_an_operator_and_a_stray_one_a_look():
+    usual = [np.full(1000, 14.0)] * 4
+    assert "statwt.high" not in weights_of(usual)
+    stray, often = np.full(1000, 14.0), np.full(1000, 14.0)
+    stray[:5], often[:20] = 160.0, 160.0  # 0.5 and 2 %
+    assert weights_of([*usual, stray])["statwt.high"].score == 0.9
+    found = weights_of([*usual, stray, often])["statwt.high"]
+    assert found.score < 0.5 and found.applies_to.antenna == ("ea05",)
+
+
 def test_scores_of_weights():
     assert mean_score(1.0) == 1.0
     assert mean_score(1e6) == 0.0

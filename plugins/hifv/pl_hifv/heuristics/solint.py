@@ -144,6 +144,16 @@ def climb(trial: Callable[[int], Trial], steps: Sequence[int] = LADDER, limit: f
     return Choice(trial=best, trials=trials, reason=reason, poor=poor)
 
 
+def too_close(short_s: float, long_s: float, choice: Choice) -> bool:
+    """Whether |long − short| is no more than the longest interval that was tried (reference pipeline, 2026).
+
+    Then a scan has one short solution or two, and the short interval follows nothing that the long one does not. A
+    trial of one solution per scan counts with the integrations tried before it: its own length would always be close.
+    """
+    tried = max((t.seconds for t in choice.trials if t.integrations), default=0.0)
+    return abs(long_s - short_s) <= tried * (1 + 1e-9)
+
+
 @attrs.frozen(kw_only=True)
 class ShortInterval:
     """The short interval: seconds, CASA's spelling, whether a limit of the user changed it, and why."""

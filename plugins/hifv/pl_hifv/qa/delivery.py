@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pl_hifv.heuristics.antenna_weights import outlying
+from pl_hifv.heuristics.antenna_weights import HIGH_WEIGHT, outlying
 from pl_hifv.stages.applycals import ApplycalsResult
 from pl_hifv.stages.flagtargetsdata import FlagtargetsdataResult
 from pl_hifv.stages.mstransform import MstransformResult
@@ -13,11 +13,14 @@ from pl_hifv.stages.statwt import BandWeights, StatwtResult
 from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
 
+FEW = 6
+"""More names than that are not listed in a sentence: a mosaic has thousands."""
 LINE_LOST = 0.5
 TEMPLATE_USED = 0.3
 """As in hifv_flagdata (reference pipeline, 2026)."""
-HIGH_WEIGHT = 150.0
-"""Antenna weights above are no noise of a VLA receiver (reference pipeline, 2026)."""
+OFTEN = 0.01
+"""Part of an antenna's weights that may be high by chance: single integrations may have few channels or baselines."""
+WEIGHTS_HIGH = 0.45
 
 
 @scorer(ApplycalsResult, topic="calibration")
@@ -26,7 +29,9 @@ def calibration_applied(result: ApplycalsResult) -> list[QAScore]:
     scores = []
     for vis, after in result.after.items():
         before = result.before[vis]
-        fields = [f for f in result.target_fields.get(vis, ()) if f in after.by_field] or list(after.by_field)
+        fields = [f for f in dict.fromkeys(result.target_fields.get(vis, ())) if f in after.by_field]
+        fields = fields or list(after.by_field)
+        what = ", ".join(fields) if len(fields) <= FEW else f"{len(fields)} fields"
         newly = _part(after.by_field, fields) - _part(before.by_field, fields)
         lost = {a: after.by_antenna()[a] - before.by_antenna()[a] for a in after.antennas}
         worst = max(lost, key=lambda a: lost[a], default="")
@@ -35,7 +40,7 @@ def calibration_applied(result: ApplycalsResult) -> list[QAScore]:
             QAScore(
                 metric="applycals.newly_flagged", value=newly, score=linear(newly, 0.24, 0.79, 1.0, 0.0),
                 short=f"{100 * newly:.1f}% newly flagged",
-                long=f"Applying the calibration flagged {100 * newly:.2f}% of {', '.join(fields)} of {vis};"
+                long=f"Applying the calibration flagged {100 * newly:.2f}% of {what} of {vis};"
                 f" {100 * _part(after.by_field, fields):.1f}% are flagged now.{named}",
                 applies_to=AppliesTo(vis=vis, field=fields, antenna=(worst,) if named else ()),
             )
@@ -82,7 +87,10 @@ def _part(counts: dict[str, tuple[float, float]], fields: list[str]) -> float:
 
 @scorer(StatwtResult, topic="calibration")
 def weights_plausible(result: StatwtResult) -> list[QAScore]:
-    """Mean and variance of the antenna weights, antennas that stand out, and what statwt flagged."""
+    """Mean and variance of the antenna weights, antennas that stand out, and what statwt flagged.
+
+    Any weight above 150 scores 0.9 (reference pipeline, 2026), and 0.45 where more than 1 % of an antenna's are.
+    """
     scores = []
     for band in result.after:
         if math.isfinite(band.mean):
@@ -153,13 +161,19 @@ def _variance(band: BandWeights) -> QAScore:
 
 def _antennas(band: BandWeights) -> list[QAScore]:
     scores = []
-    high = [b.name for b in band.antennas if b.count and b.high > HIGH_WEIGHT]
+    high = [b for b in band.antennas if b.count and b.high > HIGH_WEIGHT]
     if high:
+        often = [b for b in high if b.above > OFTEN]
+        listed = [b.name for b in often or high]
+        worst = max(high, key=lambda b: b.above)
         scores.append(
             QAScore(
-                metric="statwt.high", value=len(high), score=0.9, short=f"weights above {HIGH_WEIGHT:g}",
-                long=f"Antenna weights above {HIGH_WEIGHT:g} occur on {', '.join(high)} of {band.vis},"
-                f" band {band.band}.", applies_to=AppliesTo(vis=band.vis, antenna=high),
+                metric="statwt.high", value=worst.above, score=WEIGHTS_HIGH if often else 0.9,
+                short=f"weights above {HIGH_WEIGHT:g}",
+                long=f"Antenna weights above {HIGH_WEIGHT:g} {'are frequent' if often else 'occur'} on"
+                f" {', '.join(listed)} of {band.vis}, band {band.band}: {100 * worst.above:.2g}% of those of"
+                f" {worst.name}." + (" Its noise cannot be that low; look at the flux scale." if often else ""),
+                applies_to=AppliesTo(vis=band.vis, antenna=listed),
             )
         )  # fmt: skip
     odd = outlying(band.antennas)

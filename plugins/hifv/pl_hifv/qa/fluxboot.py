@@ -14,8 +14,9 @@ from pl_kernel.qa import AppliesTo
 GOOD_RESIDUAL = 0.01
 LARGE_RESIDUAL = 0.3
 HALF = 0.5
-RELATIVE = 0.66
-"""Score of a flux scale that is relative by decision, a warning: nobody may take the numbers for Jy."""
+WARNING = 0.66
+RELATIVE = WARNING
+"""Score of a flux scale that is relative by decision: nobody may take the numbers for Jy."""
 NEEDLESSLY_RELATIVE = 0.5
 
 
@@ -63,7 +64,8 @@ def _relative(result: FluxbootResult) -> list[QAScore]:
 def _residuals(result: FluxbootResult, spws: SpwNames) -> list[QAScore]:
     """1 - largest |residual|, and 1 below 1 %; the reference pipeline takes the largest signed one.
 
-    Windows enter as they are measured; a calibrator that is weak shows here.
+    More than 30 % is a warning at least (it logs one). Windows enter as they are measured; a calibrator that is weak
+    shows here.
     """
     scores = []
     expected = sum(len(v) for v in result.expected.values())
@@ -94,6 +96,7 @@ def _residuals(result: FluxbootResult, spws: SpwNames) -> list[QAScore]:
         worst: FluxPoint = max(points, key=lambda p: abs(p.residual))
         size = abs(worst.residual)
         score = 1.0 if size < GOOD_RESIDUAL else max(0.0, 1.0 - size)
+        score = min(score, WARNING) if size > LARGE_RESIDUAL else score
         indices = [s.fit.spectral_index[0] for s in result.spectra if s.vis == vis and s.fit.order > 0]
         absurd = len({p.spw for p in points}) > 1 and indices_absurd(indices)
         spw = spws(vis, [worst.spw])[0]

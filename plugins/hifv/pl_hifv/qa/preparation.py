@@ -9,6 +9,9 @@ from pl_kernel import QAScore, scorer
 from pl_kernel.common.earth import earth_scores
 from pl_kernel.qa import AppliesTo
 
+COMPRESSED = 0.1
+"""Part of an antenna's time in compression that an operator has to look at."""
+
 
 @scorer(ImportdataResult)
 def earth_rotation_known(result: ImportdataResult) -> list[QAScore]:
@@ -42,7 +45,8 @@ def smoothing_done(result: HanningResult) -> list[QAScore]:
 def compression_found(result: SyspowerResult) -> list[QAScore]:
     """Part of the good template values outside the limits, by band; the worst antenna is named.
 
-    Masked and unobserved samples are left out (the reference pipeline counts them as compressed).
+    0.45 where antennas have more than 10 % outside (our own score: the share of a whole array hides them). Masked and
+    unobserved samples are left out (the reference pipeline counts them as compressed).
     """
     scores = []
     for band in result.bands:
@@ -60,6 +64,16 @@ def compression_found(result: SyspowerResult) -> list[QAScore]:
                 ),
             )
         )  # fmt: skip
+        bad = [a.antenna for a in band.antennas if a.outside_fraction > COMPRESSED]
+        if bad:
+            scores.append(
+                QAScore(
+                    metric="syspower.antennas", value=len(bad), score=0.45, short=f"compressed: {', '.join(bad)}",
+                    long=f"In band {band.band} of {band.vis} the compression template of {', '.join(bad)} is outside"
+                    f" {result.clip[0]:g} to {result.clip[1]:g} for more than {100 * COMPRESSED:g}% of the time.",
+                    applies_to=AppliesTo(vis=band.vis, spw=band.spws, antenna=bad),
+                )
+            )  # fmt: skip
     for vis, reason in result.skipped.items():
         scores.append(
             QAScore(

@@ -8,13 +8,17 @@ from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
 
 LONG_FACTOR = 1.5
+CLOSE = 0.66
+"""Score of a short interval that is shorter than the long one, but hardly."""
 
 
 @scorer(SolintResult)
 def solution_intervals(result: SolintResult) -> list[QAScore]:
     """Short below long, long no more than 1.5 calibrator scans, few flagged gains (reference pipeline, 2026).
 
-    The scan length is the median of all calibrator scans; the reference pipeline keeps only the last one's.
+    The scan length is the median of all calibrator scans, consecutive ones joined as they are for the long interval;
+    the reference pipeline keeps only the last one's. A short interval within the longest one tried of the long one,
+    and phase scans that are gone, are scored here and only logged there.
     """
     scores = failures(result.failures)
     for band in result.bands:
@@ -29,12 +33,14 @@ def _band(band: BandIntervals) -> list[QAScore]:
     bad_short = short >= long or band.short.solint == "inf"
     bad_long = long > LONG_FACTOR * band.scan_s
     flagged = band.choice.trial.flagged
+    close = band.close and not bad_short
     return [
         QAScore(
-            metric="solint.short", value=short, unit="s", score=0.3 if bad_short else 1.0,
+            metric="solint.short", value=short, unit="s", score=0.3 if bad_short else CLOSE if close else 1.0,
             short=f"short {short:.4g} s of {long:.4g} s",
             long=f"{data}: the short solution interval, {short:.4g} s ({band.short.reason}), is"
-            + (" not shorter than" if bad_short else " shorter than") + f" the long one, {long:.4g} s.",
+            + (" not shorter than" if bad_short else " hardly shorter than" if close else " shorter than")
+            + f" the long one, {long:.4g} s.",
             applies_to=applies,
         ),
         QAScore(
@@ -48,4 +54,22 @@ def _band(band: BandIntervals) -> list[QAScore]:
             short=f"{100 * flagged:.1f} % of gains flagged",
             long=f"{data}: {band.choice.reason}.", applies_to=applies,
         ),
+        *_missing_scans(band, data),
+    ]  # fmt: skip
+
+
+def _missing_scans(band: BandIntervals, data: str) -> list[QAScore]:
+    """Targets beside a lost phase scan take gains from further away."""
+    gone = band.missing_scans
+    if not gone:
+        return []
+    part = len(gone) / max(band.phase_scans, len(gone))
+    return [
+        QAScore(
+            metric="solint.missing_scans", value=len(gone), score=linear(part, 0.0, 0.5, 0.89, 0.4),
+            short=f"{len(gone)} phase scans flagged",
+            long=f"{data}: scans {', '.join(map(str, gone))} of the phase calibrator are flagged altogether; targets"
+            " beside them take gains from further away.",
+            applies_to=AppliesTo(vis=band.vis, scan=[str(s) for s in gone]),
+        )
     ]  # fmt: skip

@@ -33,7 +33,7 @@ class ApplycalsInputs(Inputs):
         "calflagstrict", choices=("calflag", "calflagstrict", "trial", "flagonly", "flagonlystrict", "calonly"),
         doc="What to do with data without a good solution; calflagstrict flags them.",
     )  # fmt: skip
-    calwt: bool = param(False, doc="Let tables change the weights; hifv_statwt makes them from the data.")
+    calwt: bool = param(False, doc="Let all tables change the weights; hifv_statwt makes them anew from the data.")
     flagbackup: bool = param(True, doc="Save the flags before, so that an exact restore is possible.")
     flagsum: bool = param(True, doc="Count flags before and after.")
     flagdetailedsum: bool = param(False, doc="Accepted for old recipes: counts are always by antenna and window.")
@@ -173,7 +173,7 @@ def _call(
     arguments: dict[str, Any] = {
         "gaintable": [c.gaintable for c in froms], "gainfield": [c.gainfield for c in froms],
         "spwmap": [list(c.spwmap) for c in froms], "interp": [c.interp for c in froms],
-        "calwt": [inputs.calwt and c.calwt for c in froms],
+        "calwt": [inputs.calwt] * len(froms),
     }  # fmt: skip
     chosen = {**selection, "antenna": selection["antenna"] or inputs.antenna or "*&*"}
     ctx.casa.applycal(

@@ -132,6 +132,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             _fresh(ctx, copy)
             chosen = calibrators.selection(ms)
             standards = models.set_standards(ctx, copy) if inputs.use_flux_cal else ()
+            found.standards[ms.name] = standards
             refants = solves.ranked_refants(
                 ctx, ms, chosen.calibrator_fields, inputs.refant, (*inputs.refantignore, *state.ignored_refants)
             )
@@ -267,7 +268,9 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
                 found.spectra.append(BandSpectrum(vis=ms.name, field=name, band="Multi", reason=reason, fit=fit))
             if fit.order and abs(fit.spectral_index[0]) > SUSPICIOUS_INDEX:
                 ctx.log.warning(f"{ms.name}: {name} has an incredible spectral index of {fit.spectral_index[0]:.1f}.")
+            # A standard may have a second field for other purposes: the model of its own stays what it is.
             ids = [f for f in calibrators.selection(ms).calibrator_fields if ms.field(f).name == name]
+            ids = [f for f in ids if f not in found.standards.get(ms.name, ())]
             spectra += [FieldSpectrum(field=i, name=name, fit=fit) for i in ids]
         return tuple(spectra)
 
@@ -288,6 +291,7 @@ class _Findings:
         self.points: list[FluxPoint] = []
         self.spectra: list[BandSpectrum] = []
         self.references: dict[str, tuple[str, ...]] = {}
+        self.standards: dict[str, tuple[int, ...]] = {}
         self.expected: dict[str, tuple[str, ...]] = {}
         self.outliers: dict[str, list[FlaggedGain]] = {}
         self.tables: list[Caltable] = []

@@ -17,8 +17,10 @@ from pl_hifv.heuristics.solint import (
     Trial,
     climb,
     long_interval,
+    merged,
     short_interval,
     spelled,
+    too_close,
 )
 from pl_hifv.stages.testbpdcals import failed, need_calibrators, need_one
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
@@ -35,9 +37,10 @@ class SolintInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class BandIntervals:
-    """The intervals of one band and how they were found; ``scan_s`` is the median length of a calibrator scan.
+    """The intervals of one band and how they were found.
 
-    ``missing_scans`` are scans of the phase calibrator that are flagged altogether.
+    ``scan_s`` is the median length of a calibrator scan, consecutive ones joined as the long interval joins them;
+    ``missing_scans`` are scans of the phase calibrator that are flagged altogether, of ``phase_scans``.
     """
 
     vis: str
@@ -49,6 +52,12 @@ class BandIntervals:
     scan_s: float
     table: Caltable
     missing_scans: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    phase_scans: int = 0
+
+    @property
+    def close(self) -> bool:
+        """Whether the two intervals differ by no more than the longest that was tried."""
+        return too_close(self.short.seconds, self.long.seconds, self.choice)
 
 
 class SolintResult(Result):
@@ -147,10 +156,16 @@ class Solint(Stage[SolintInputs, SolintResult]):
             )
         if short.seconds >= long.seconds:
             ctx.log.warning(f"{ms.name}, {band.band} band: the short interval is as long as the long one.")
-        lengths = sorted(s.duration_s for s in calibrators.scan_times(ms, band.calibrator_scans, band.spws))
+        elif too_close(short.seconds, long.seconds, choice):
+            ctx.log.warning(
+                f"{ms.name}, {band.band} band: the short interval, {short.seconds:g} s, is nearly as long as the long"
+                f" one, {long.seconds:g} s."
+            )
+        lengths = sorted(s.duration_s for s in merged(calibrators.scan_times(ms, band.calibrator_scans, band.spws)))
         return BandIntervals(
             vis=ms.name, band=band.band, integration_s=band.integration_s, long=long, short=short, choice=choice,
             scan_s=lengths[len(lengths) // 2], table=table, missing_scans=gone,
+            phase_scans=len(wanted),
         )  # fmt: skip
 
     def _short(
