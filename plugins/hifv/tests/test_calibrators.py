@@ -207,12 +207,15 @@ def test_a_flux_scale_that_is_relative_by_decision_is_a_warning_and_worse_when_n
     assert score((), ()) == 0.0
 
 
-def intervals(short: float, long: float, scan: float, tried: float = 0.0, **more: object) -> dict[str, float]:
+def intervals(
+    short: float, long: float, scan: float, tried: float = 0.0, limited: bool = False, table: Caltable | None = None,
+    **more: object,
+) -> dict[str, float]:  # fmt: skip
     trial = Trial(integrations=1, seconds=tried or short, solint="int", flagged=0.0)
     band = BandIntervals(
-        vis="a.ms", band="C", integration_s=5.0, scan_s=scan, table=caltable("gain", {}),
+        vis="a.ms", band="C", integration_s=5.0, scan_s=scan, table=table or caltable("gain", {}),
         long=LongInterval(seconds=long, reason="", longest_s=scan),
-        short=ShortInterval(seconds=short, solint=f"{short}s", combine_scans=True, limited=False, reason=""),
+        short=ShortInterval(seconds=short, solint=f"{short}s", combine_scans=True, limited=limited, reason=""),
         choice=Choice(trial=trial, trials=[trial], reason="", poor=False), **more,
     )  # fmt: skip
     return by_metric(solint.solution_intervals(SolintResult(bands=(band,), copies={})))
@@ -230,6 +233,12 @@ def test_a_short_interval_that_is_hardly_shorter_is_a_warning() -> None:
     # Tried up to 30 s: 60 - 35 = 25 s is within that, 65 - 30 = 35 s is not.
     assert intervals(35, 60, 60, tried=30)["solint.short"] == 0.66
     assert intervals(30, 65, 60, tried=30)["solint.short"] == 1.0
+
+
+def test_what_an_interval_of_the_user_flags_counts_not_what_was_found_before() -> None:
+    weak = caltable("gain", {f"ant{i:02d}": (1.0, 5) for i in range(5)})
+    assert intervals(5, 65, 60, limited=True, table=weak)["solint.flagged"] < 0.5
+    assert intervals(5, 65, 60, table=weak)["solint.flagged"] == 1.0
 
 
 def test_phase_scans_that_are_gone_cost_score_by_their_share() -> None:

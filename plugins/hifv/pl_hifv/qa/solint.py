@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pl_hifv.qa.bpdcals import failures, nothing
+from pl_hifv.solves import flagged_median
 from pl_hifv.stages.solint import BandIntervals, SolintResult
 from pl_kernel import QAScore, scorer
 from pl_kernel.qa import AppliesTo, linear
@@ -32,7 +33,7 @@ def _band(band: BandIntervals) -> list[QAScore]:
     short, long = band.short.seconds, band.long.seconds
     bad_short = short >= long or band.short.solint == "inf"
     bad_long = long > LONG_FACTOR * band.scan_s
-    flagged = band.choice.trial.flagged
+    flagged = flagged_median(band.table) if band.short.limited else band.choice.trial.flagged
     close = band.close and not bad_short
     return [
         QAScore(
@@ -52,7 +53,8 @@ def _band(band: BandIntervals) -> list[QAScore]:
         QAScore(
             metric="solint.flagged", value=flagged, score=linear(flagged, 0.05, 0.6, 1.0, 0.0),
             short=f"{100 * flagged:.1f} % of gains flagged",
-            long=f"{data}: {band.choice.reason}.", applies_to=applies,
+            long=f"{data}: with {band.short.solint}, asked for by the user, {100 * flagged:.1f} % of the solutions are"
+            " flagged." if band.short.limited else f"{data}: {band.choice.reason}.", applies_to=applies,
         ),
         *_missing_scans(band, data),
     ]  # fmt: skip
