@@ -290,7 +290,9 @@ def products(tmp_path):
     write_json(folder / "tiny.restore.json", RestoreState(vis="tiny.ms", rows="abc"))
     files = {p.name: sha256(p) for p in folder.iterdir()}
     root = ElementTree.Element("piperesults")
-    ElementTree.SubElement(root, "asdm", name="tiny.ms", smoothed_spws="0~3")
+    ElementTree.SubElement(root, "pipeline_version", name="2025.1.0.37")
+    place = ElementTree.SubElement(root, "asdm", name="tiny.ms")
+    ElementTree.SubElement(place, "restoredata", smoothed_spws="0~3", specline_spws="")
     for name, checksum in files.items():
         ElementTree.SubElement(root, "file", name=name, sha256=checksum)
     (folder / "run.pipeline_manifest.xml").write_bytes(ElementTree.tostring(root))
@@ -299,7 +301,8 @@ def products(tmp_path):
 
 def test_a_delivery_is_found_with_what_its_manifest_says(products):
     found = find(products, TINY)
-    assert found.state.rows == "abc" and found.asdm["smoothed_spws"] == "0~3"
+    assert found.state.rows == "abc" and found.pipeline == "2025.1.0.37"
+    assert found.asdm == {"name": "tiny.ms", "smoothed_spws": "0~3", "specline_spws": ""}
     assert [p.name for p in found.tables] == ["run.session_1.caltables.tgz"]
 
 

@@ -24,6 +24,7 @@ from ..params import as_tuple
 from ..serialize import from_json, read_json, write_json
 from . import flagversions
 from .archives import pack, sha256
+from .manifest import RESTORE
 
 FINAL = "Pipeline_Final"
 PURPOSES = {"before_applycal": "Applycal_Final"}
@@ -126,13 +127,17 @@ def row_order(ctx: Any, ms: MeasurementSet, rows: int = 200_000) -> str:
 
 @attrs.frozen(kw_only=True)
 class Delivery:
-    """The files of one measurement set in a folder of products; ``asdm`` is what the manifest says of it."""
+    """The files of one measurement set in a folder of products; ``asdm`` is what the manifest says of it.
+
+    ``pipeline`` is the version of the software that made them, empty where the manifest does not say.
+    """
 
     state: RestoreState
     flags: Path
     applied: Path
     tables: tuple[Path, ...] = attrs.field(converter=as_tuple)
     asdm: dict[str, str] = attrs.field(factory=dict)
+    pipeline: str = ""
 
 
 def find(products: Path, ms: MeasurementSet) -> Delivery:
@@ -155,11 +160,11 @@ def find(products: Path, ms: MeasurementSet) -> Delivery:
         if not found and not (state.uncalibrated and what == "caltables"):
             raise InputError(f"The products in {products} hold no {what} of {ms.name}{_others(products, ms)}.")
     assert flags is not None and applied is not None
-    checksums, asdm = _manifest(products, ms)
+    checksums, asdm, pipeline = _manifest(products, ms)
     for path in (flags, applied, *tables, *([record] if record else [])):
         if checksums.get(path.name, "") not in ("", sha256(path)):
             raise InputError(f"{path} is damaged or was changed: its checksum is not that of the manifest.")
-    return Delivery(state=state, flags=flags, applied=applied, tables=tables, asdm=asdm)
+    return Delivery(state=state, flags=flags, applied=applied, tables=tables, asdm=asdm, pipeline=pipeline)
 
 
 def _others(products: Path, ms: MeasurementSet) -> str:
@@ -180,13 +185,14 @@ def _one(products: Path, ms: MeasurementSet, ending: str) -> Path | None:
     return None
 
 
-def _manifest(products: Path, ms: MeasurementSet) -> tuple[dict[str, str], dict[str, str]]:
-    """Checksums by file name, and the attributes of the measurement set, from the manifests of a folder."""
+def _manifest(products: Path, ms: MeasurementSet) -> tuple[dict[str, str], dict[str, str], str]:
+    """Checksums by file name, attributes of the measurement set, and the pipeline, from the manifests of a folder."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import parse
 
     checksums: dict[str, str] = {}
     asdm: dict[str, str] = {}
+    pipeline = ""
     # A calibration's manifest tells more than that of imaging done later: the reference pipeline prefers it, too.
     for path in sorted(products.glob("*pipeline_manifest.xml"), key=lambda p: "cal" not in p.name):
         try:
@@ -196,6 +202,7 @@ def _manifest(products: Path, ms: MeasurementSet) -> tuple[dict[str, str], dict[
         for entry in root.iter():
             checksums.setdefault(entry.get("name", ""), entry.get("sha256", ""))
         for entry in root.iter("asdm"):
-            if entry.get("name", "").removesuffix(".ms") == ms.name.removesuffix(".ms"):
-                asdm = asdm or dict(entry.attrib)
-    return checksums, asdm
+            if entry.get("name", "").removesuffix(".ms") == ms.name.removesuffix(".ms") and not asdm:
+                asdm = {**entry.attrib, **{k: v for e in entry.iter(RESTORE) for k, v in e.attrib.items()}}
+        pipeline = pipeline or next((e.get("name", "") for e in root.iter("pipeline_version")), "")
+    return checksums, asdm, pipeline

@@ -22,7 +22,7 @@ import attrs
 
 from ..casa.adapter import remove
 from ..errors import CasaError, DataError, InputError
-from ..ms.datatypes import parse_column_types, with_type
+from ..ms.datatypes import ColumnType, DataType, parse_column_types, with_type
 from ..ms.intents import IntentRule, parse_rule, read_rules
 from ..ms.model import MeasurementSet
 from ..ms.reader import read_measurement_set
@@ -150,6 +150,9 @@ def _import_one(
 def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:
     """The measurement set with what the user says its columns hold, which wins over what it says itself.
 
+    CORRECTED_DATA may be absent where it is said to be what applying the calibration makes of it: recipes that restore
+    raw data say so.
+
     Raises
     ------
     UnknownName : there is no such type.
@@ -157,6 +160,8 @@ def typed(ms: MeasurementSet, columns: Mapping[str, str]) -> MeasurementSet:
     """
     types = ms.data_types
     for new in parse_column_types(columns, only_targets=ms.intents == {"TARGET"}):
+        if new.column not in ms.columns and new == ColumnType(DataType.REGCAL_CONTLINE_ALL, "CORRECTED_DATA"):
+            continue
         if new.column not in ms.columns:
             raise InputError(f"{ms.name} has no {new.column}, which datacolumns speaks of.")
         types = with_type(types, new, overwrite=True)

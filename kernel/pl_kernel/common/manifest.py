@@ -13,6 +13,9 @@ from .report import clean
 if TYPE_CHECKING:
     from .exportdata import Export, Exported
 
+RESTORE = "restoredata"
+"""Element under a measurement set with what a restore has to know, as in the manifests of the observatories."""
+
 
 def write(job: Export, attributes: Mapping[str, Mapping[str, str]]) -> bytes:
     """The manifest of what was made; ``attributes`` by measurement set."""
@@ -31,8 +34,10 @@ def write(job: Export, attributes: Mapping[str, Mapping[str, str]]) -> bytes:
     for session, sets in job.sessions.items():
         sessions[session] = SubElement(ous, "session", name=clean(session))
         for ms in sets:
-            facts = {"name": ms.name, **{k: clean(v) for k, v in attributes.get(ms.name, {}).items()}}
-            places[ms.name] = SubElement(sessions[session], "asdm", facts)
+            places[ms.name] = SubElement(sessions[session], "asdm", name=ms.name)
+            facts = {k: clean(v) for k, v in attributes.get(ms.name, {}).items()}
+            if facts:
+                SubElement(places[ms.name], RESTORE, facts)
     for product in job.made:
         parent = places.get(product.source, ous)
         if product.kind == "caltables" or product.tag in ("caltables", "bltables"):

@@ -5,6 +5,8 @@ The restore repeats hifv_statwt, which needs the flags as they were before it, a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 from pl_hifv.lines import line_spws
@@ -23,6 +25,20 @@ def state(ctx: Any, ms: MeasurementSet) -> dict[str, Any]:
         "smoothed": None if smoothed is None else [int(s) for s in smoothed],
         "lines": [int(s) for s in line_spws(ctx, ms)],
     }
+
+
+IN_PLACE_UNTIL = (2026, 1, 1, 3)
+"""Pipelines of the observatory before this one smoothed some of the windows in place: rows kept their raw order."""
+
+
+def in_raw_order(found: Delivery, smoothed: Collection[int], ms: MeasurementSet) -> bool:
+    """Whether the flags of a delivery are for rows in the order of the raw data, though some windows were smoothed.
+
+    Smoothing of all windows was done by CASA's task then as now, which may sort the rows (reference pipeline, 2026).
+    """
+    version = tuple(int(n) for n in re.findall(r"\d+", found.pipeline)[:4])
+    some = 0 < len(set(smoothed)) < len(ms.science_spw_ids)
+    return some and not found.state.rows and bool(version) and version < IN_PLACE_UNTIL
 
 
 def windows(found: Delivery, ms: MeasurementSet, name: str) -> tuple[int, ...] | None:

@@ -93,3 +93,26 @@ def test_fields_of_one_name_are_counted_together():
 
     counts = [("J1310", [1.0, 10.0]), ("M51", [0.0, 5.0]), ("J1310", [4.0, 10.0])]
     assert _by_name(counts) == {"J1310": (5.0, 20.0), "M51": (0.0, 5.0)}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "smoothed", "rows", "expected"),
+    [
+        ("2025.1.0.37", (0, 1), "", True), ("2026.1.1.2", (0, 1), "", True), ("2026.1.1.3", (0, 1), "", False),
+        ("2025.1.0.37", (0, 1, 2), "", False), ("2025.1.0.37", (), "", False), ("", (0,), "", False),
+        ("0.1.0", (0, 1), "abc", False),
+    ],
+)  # fmt: skip
+def test_only_old_pipelines_that_smoothed_some_windows_kept_the_rows(pipeline, smoothed, rows, expected):
+    from pathlib import Path
+
+    from pl_hifv.delivery import in_raw_order
+    from pl_kernel.common.delivery import Delivery, RestoreState
+    from pl_kernel.ms.samples import sample_ms
+
+    ms = sample_ms(n_spws=3)
+    assert len(ms.science_spw_ids) == 3
+    found = Delivery(
+        state=RestoreState(vis="a.ms", rows=rows), flags=Path("f"), applied=Path("a"), tables=(), pipeline=pipeline
+    )
+    assert in_raw_order(found, smoothed, ms) is expected

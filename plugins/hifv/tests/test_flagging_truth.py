@@ -216,6 +216,34 @@ def test_windows_left_out_keep_their_data(folder, clean):
     assert [w.spw for w in again.windows if w.smoothed] == [0, 2]
 
 
+def test_windows_smoothed_in_place_keep_the_order_of_the_rows(folder, clean):
+    # Flags of old deliveries are for rows in the order of the raw data, which CASA's smoothing does not keep.
+    from types import SimpleNamespace
+
+    import attrs
+
+    from pl_hifv.stages.hanning import recorded, smooth, smooth_in_order
+    from pl_kernel.casa.adapter import Files
+    from pl_sim.casa import open_table
+
+    raw = folder / "backwards.ms"
+    with open_table(clean.data) as table:
+        backwards = table.selectrows(list(range(table.nrows()))[::-1])
+        backwards.copy(str(raw), deep=True, valuecopy=True).close()
+        backwards.close()
+    casa = Casa(Recorder(), folder / "backwards.log")
+    names = iter(("sorted.ms", "in-place.ms"))
+    ctx = SimpleNamespace(casa=casa, files=Files(Recorder()), path=lambda *a, **k: str(folder / next(names)))
+    ms = attrs.evolve(clean.ms, path=str(raw))
+    usual, kept = smooth(ctx, ms, [0, 2]), smooth_in_order(ctx, ms, [0, 2])
+    before, after = (clean.columns(*KEYS, path=p) for p in (raw, kept))
+    assert all(np.array_equal(before[k], after[k]) for k in KEYS)
+    assert not np.array_equal(clean.columns("TIME", path=usual)["TIME"], before["TIME"])
+    one, two = (keyed(clean.columns(*KEYS, "DATA", "FLAG", path=p)) for p in (usual, kept))
+    assert np.array_equal(one["DATA"], two["DATA"]) and np.array_equal(one["FLAG"], two["FLAG"])
+    assert recorded(ctx, attrs.evolve(ms, path=kept)) == {0, 2}
+
+
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 

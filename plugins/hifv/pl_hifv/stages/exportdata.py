@@ -42,10 +42,11 @@ class Exportdata(Exporter[ExportdataInputs]):
         return delivery.state(ctx, ms)
 
     def attributes(self, ctx: StageContext, ms: MeasurementSet) -> Mapping[str, str]:
-        found = {"specline_spws": compact_ids(line_spws(ctx, ms)) or "none"}
+        """Line windows and smoothed ones; an empty text is none, as the observatory's restore reads it."""
+        found = {"specline_spws": compact_ids(line_spws(ctx, ms))}
         smoothed = delivery.state(ctx, ms)["smoothed"]
         if smoothed is not None:
-            found["smoothed_spws"] = compact_ids(smoothed) or "none"
+            found["smoothed_spws"] = compact_ids(smoothed)
         return found
 
     def restore_calls(

@@ -138,6 +138,12 @@ def smooth(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> str:
     for description in ms.data_descriptions:
         if int(description.spw_id) in others:
             _put_back(ctx, ms.path, path, description.id)
+    _remember(ctx, path, spws)
+    return path
+
+
+def _remember(ctx: StageContext, path: str, spws: list[int]) -> None:
+    """Write into the data which windows are smoothed."""
     with ctx.casa.table(f"{path}/SPECTRAL_WINDOW", nomodify=False) as table:
         table.addcols({COLUMN: {
             "comment": "Smoothed by the pipeline", "dataManagerGroup": "", "dataManagerType": "", "maxlen": 0,
@@ -145,6 +151,20 @@ def smooth(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> str:
         }})  # fmt: skip
         for row in range(table.nrows()):
             table.putcell(COLUMN, row, row in spws)
+
+
+def smooth_in_order(ctx: StageContext, ms: MeasurementSet, spws: list[int]) -> str:
+    """The same with the rows in the order of the raw data, for flags from pipelines that smoothed in place."""
+    path = smooth(ctx, ms, spws)
+    other = f"{path}.sorted"
+    ctx.files.rmtree(other)
+    ctx.files.move(path, other)
+    ctx.files.copytree(ms.path, path)
+    for description in ms.data_descriptions:
+        if int(description.spw_id) in spws:
+            _put_back(ctx, other, path, description.id)
+    ctx.files.rmtree(other)
+    _remember(ctx, path, spws)
     return path
 
 

@@ -8,7 +8,8 @@ from pl_hifv import delivery
 from pl_hifv.heuristics.smoothing import Window, decide
 from pl_hifv.lines import KEY as LINES
 from pl_hifv.stages.applycals import ApplycalsInputs, apply_library
-from pl_hifv.stages.hanning import SMOOTHED, moved, recorded, smooth
+from pl_hifv.stages.hanning import SMOOTHED, moved, recorded, smooth, smooth_in_order
+from pl_hifv.stages.importdata import line_windows
 from pl_kernel import param
 from pl_kernel.common import flagversions
 from pl_kernel.common.applying import Application
@@ -35,6 +36,8 @@ class _Restore(Restore):
         before = recorded(self.ctx, self.ms)
         self.smoothed = sorted(before) if before is not None else self._smooth()
         self.facts["Smoothed spws"] = ", ".join(map(str, self.smoothed)) or "none"
+        if delivery.windows(self.found, self.ms, "lines") is None:
+            self.missing.append("the record of line windows")
 
     def _smooth(self) -> list[int]:
         wanted = delivery.windows(self.found, self.ms, "smoothed")
@@ -42,7 +45,10 @@ class _Restore(Restore):
             windows = [Window(id=int(w.id), line=False, online_binning=w.online_binning) for w in self.ms.science_spws]
             wanted = tuple(c.spw for c in decide(windows) if c.smooth)
             self.missing.append("the record of smoothed windows")
-        if wanted:
+        if wanted and delivery.in_raw_order(self.found, wanted, self.ms):
+            self.facts["Rows"] = f"in the order of the raw data, as pipeline {self.found.pipeline} left them"
+            self.ms = moved(self.ctx, self.ms, smooth_in_order(self.ctx, self.ms, list(wanted)))
+        elif wanted:
             self.ms = moved(self.ctx, self.ms, smooth(self.ctx, self.ms, list(wanted)))
         return list(wanted)
 
@@ -67,7 +73,10 @@ class Restoredata(Restorer[RestoredataInputs]):
     set with other rows, or in another order, is refused.
 
     Deliveries of the observatory's pipeline lack the flags before applycal and the record of rows; the restore is then
-    the observatory's own (flags of statwt_1 or Pipeline_Final first), and the page says what was missing.
+    the observatory's own (flags of statwt_1 or Pipeline_Final first), and the page says what was missing. Deliveries
+    without a record of smoothing are smoothed by the rule for continuum; without a record of line windows there are
+    none, unless hifv_importdata was told. Pipelines before 2026.1.1.3 smoothed some of the windows in place: then the
+    rows stay in the order of the raw data, which the flags are for.
     """
 
     name = "hifv_restoredata"
@@ -78,6 +87,7 @@ class Restoredata(Restorer[RestoredataInputs]):
         for job in jobs:
             smoothed[job.ms.name] = list(job.smoothed)
             known = delivery.windows(job.found, job.ms, "lines")
-            if known is not None:
-                lines[job.ms.name] = list(known)
+            told = lines.get(job.ms.name) != line_windows(job.ms, "auto")
+            if known is not None or not told or job.ms.name not in lines:
+                lines[job.ms.name] = list(known or ())
         return [SetValue(SMOOTHED, smoothed), SetValue(LINES, lines)]
