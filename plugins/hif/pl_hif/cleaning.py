@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,22 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pl_hif import measure
-from pl_hif.heuristics import imaging, masks
+from pl_hif import beams, measure
+from pl_hif.heuristics import imaging, masks, nearfield
 from pl_hif.targets import CleanTarget
 from pl_kernel import PlError
 from pl_kernel.stage_context import ItemContext
 
-NSIGMA = {"auto": 4.0, "multithresh": 4.0, "peaks": 2.0, "regions": 3.0, "centralregion": 5.0, "none": 5.0}
+NSIGMA = {
+    "auto": 4.0, "multithresh": 4.0, "peaks": 2.0, "regions": 3.0, "manual": 5.0, "centralregion": 5.0, "none": 5.0,
+}  # fmt: skip
 """How deep to clean, by the trust in the mask; of automatic masks and the last two, the reference pipeline's (2026).
 Islands fit so tightly that there is no noise to fit; at 3 sigma an extended source lost 1 % more."""
 MOST_ROUNDS = 10
+MOST_MAJOR_CYCLES = 300
+"""What the observatory's pipeline allows for the VLA (2026): an image that needs more does not converge."""
+SHALLOW_ITERATIONS = 50
+"""Minor cycles of a first look with automatic masks in a continuum image (reference pipeline, 2026)."""
 MINOR_DEPTH = 0.3
 """Within islands, the minor cycles of one major cycle may go down to this part of the peak. It is what the
 observatory's cyclefactor of 3 means for a full array, with sidelobes of 10 %; with the sidelobes of few antennas the
@@ -41,6 +48,12 @@ class Settings:
     threshold_jy: float | None = None
     cyclefactor: float | None = None
     niter: int | None = None
+    tlimit: float | None = None
+    drcorrect: float | None = None
+    mask: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Files or region text to clean within, where the masking is manual."""
+    more: dict[str, Any] = attrs.field(factory=dict)
+    """Arguments of CASA's tclean that the user sets by hand."""
     restoring_beam: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     """Beam of a cube's planes (major, minor, angle), where the cube is a part of a larger one; else CASA finds it."""
     automask: dict[str, Any] = attrs.field(factory=dict)
@@ -103,6 +116,10 @@ def common_arguments(target: CleanTarget) -> dict[str, Any]:
         "deconvolver": target.deconvolver, "weighting": target.weighting, "robust": target.robust,
         "pblimit": target.pblimit, "savemodel": "none", "parallel": False,
     }  # fmt: skip
+    if target.npixels:
+        arguments["npixels"] = target.npixels
+    if target.mosweight is not None:
+        arguments["mosweight"] = target.mosweight
     if target.uvrange:
         arguments["uvrange"] = target.uvrange
     if target.uvtaper:
@@ -152,7 +169,10 @@ def deconvolve(ctx: ItemContext, target: CleanTarget, settings: Settings, dirty:
     nsigma = settings.nsigma or NSIGMA[masking]
     gain = 0.1 / 2**number
     cyclefactor = (settings.cyclefactor or 1.0) * 2**number
-    task = common_arguments(target) | {"gain": gain, "cyclefactor": cyclefactor, "interactive": False}
+    task = common_arguments(target) | {
+        "gain": gain, "cyclefactor": cyclefactor, "interactive": False, "nmajor": MOST_MAJOR_CYCLES
+    } | settings.more  # fmt: skip
+    settings = _deepened(settings, dirty)
     if number:
         ctx.casa.tclean(**common_arguments(target), niter=0, restoration=False, calcpsf=True, calcres=True)
     rounds: list[Round] = []
@@ -167,8 +187,17 @@ def deconvolve(ctx: ItemContext, target: CleanTarget, settings: Settings, dirty:
         # better.
         if threshold is None and target.specmode == "cube" and target.continuum and dirty.mad_sigma > 0:
             threshold = float(f"{nsigma * dirty.mad_sigma:.4g}")
-        report = _clean_once(ctx, target, settings, dirty, task, masking, nsigma, threshold)
-        if int(report.get("stopcode", 0)) == 7 and masking == "multithresh":
+        if masking == "multithresh" and target.specmode != "cube" and target.intent == "TARGET":
+            report, nsigma = _clean_automatic(ctx, target, settings, dirty, task, nsigma, threshold)
+        else:
+            report = _clean_once(ctx, target, settings, dirty, task, masking, nsigma, threshold)
+        empty = int(report.get("stopcode", 0)) == 7 and masking == "multithresh"
+        if empty and target.specmode != "cube":
+            # CASA's masks take the sidelobes of few antennas for noise, and find nothing.
+            masking, nsigma = "peaks", NSIGMA["peaks"]
+            rounds, report = _clean_islands(ctx, target, settings, dirty, task, central=False)
+            threshold = rounds[-1].threshold if rounds else threshold
+        elif empty:
             found = _cube_islands(ctx, target, dirty)
             if found:
                 masking, nsigma = "peaks", NSIGMA["peaks"]
@@ -187,6 +216,15 @@ def deconvolve(ctx: ItemContext, target: CleanTarget, settings: Settings, dirty:
         masking=masking, stop_code=stop, iterations=minors, major_cycles=majors, residual_peak=after,
         threshold_jy=threshold, diverged=health.diverged, reason=health.reason, rounds=rounds,
     )  # fmt: skip
+
+
+def _deepened(settings: Settings, dirty: Dirty) -> Settings:
+    """The threshold of ``tlimit``: a multiple of the noise that the visibilities promise, times ``drcorrect``."""
+    if settings.threshold_jy is not None or settings.tlimit is None or not dirty.thermal > 0:
+        return settings
+    return attrs.evolve(
+        settings, threshold_jy=float(f"{settings.tlimit * dirty.thermal * (settings.drcorrect or 1.0):.4g}")
+    )
 
 
 def _masking(target: CleanTarget, wanted: str) -> str:
@@ -219,21 +257,80 @@ def _clean_once(
         mask = {"usemask": "auto-multithresh", **settings.automask}
     elif masking in ("regions", "peaks"):
         mask = {"usemask": "user", "mask": regions or list(target.regions)}
+    elif masking == "manual":
+        mask = {"usemask": "user", "mask": list(settings.mask)}
     elif masking == "centralregion":
         mask = {"usemask": "pb", "pbmask": 0.3}
     _remove_mask(ctx, target.imagename)
     report = ctx.casa.tclean(
         **task, **mask, niter=_niter(target, settings, dirty, nsigma), calcpsf=False, calcres=False, restoration=True,
-        pbcor=target.specmode == "cube", restoringbeam=_restoring(target, settings),
+        pbcor=target.specmode == "cube", restoringbeam=_restoring(ctx, target, settings),
         nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
     return report or {}
 
 
-def _restoring(target: CleanTarget, settings: Settings) -> str | list[str] | None:
+def _clean_automatic(
+    ctx: ItemContext, target: CleanTarget, settings: Settings, dirty: Dirty, task: dict[str, Any], nsigma: float,
+    threshold: float | None,
+) -> tuple[dict[str, Any], float]:  # fmt: skip
+    """Clean a continuum image of a target within CASA's automatic masks: a shallow look, then the real thing.
+
+    The look (50 minor cycles, no pruning of small islands) shows how much noisier the surroundings of the sources are
+    than the rest; mask thresholds and depth of the second call are raised by that (reference pipeline, 2026). Returns
+    the report and the depth in sigma.
+    """
+    first = attrs.evolve(settings, automask=settings.automask | {"minbeamfrac": 0.0}, niter=SHALLOW_ITERATIONS)
+    report = _clean_once(ctx, target, first, dirty, task, "multithresh", nsigma, threshold)
+    if int(report.get("stopcode", 0)) in (5, 6, 7):
+        return report, nsigma
+    ratio = _near_field_ratio(ctx, target)
+    if ratio > 1:
+        ctx.log.info(f"{target.imagename}: the noise near the sources is {ratio:.2f} times that elsewhere.")
+    raised = {
+        k: v * ratio if k in ("noisethreshold", "lownoisethreshold", "negativethreshold") else v
+        for k, v in settings.automask.items()
+    }
+    depth = nsigma if settings.nsigma else nsigma * ratio
+    return _clean_once(
+        ctx, target, attrs.evolve(settings, automask=raised), dirty, task, "multithresh", depth, threshold
+    ), depth
+
+
+def _near_field_ratio(ctx: Any, target: CleanTarget) -> float:
+    """How much noisier the surroundings of the mask are than the rest of the image; at least 1."""
+    stem = target.imagename
+    image, psf = (measure.image_path(stem, kind) for kind in ("image", "psf"))
+    beam = measure.beam_of(ctx, image)
+    if beam is None or not Path(f"{stem}.mask").is_dir():
+        return 1.0
+    width = beam[0] / target.cell_arcsec
+    scale = nearfield.las_arcsec(measure.wavelength_m(ctx, image), target.baseline_5_m) / target.cell_arcsec
+    return nearfield.near_field_ratio(
+        measure.plane(ctx, image), measure.plane(ctx, f"{stem}.mask") > 0.5, width,
+        nearfield.largest_scale_px(measure.plane(ctx, psf), width, scale),
+    )  # fmt: skip
+
+
+def restoring_beam(ctx: Any, psfs: Sequence[str]) -> tuple[str, ...]:
+    """Beam of a cube for CASA, with a word about planes whose beam is too unusual to count; empty where there is none.
+    """
+    found = beams.common_beam(ctx, psfs)
+    if found is None:
+        return ()
+    if found.left_out:
+        listed = ", ".join(map(str, found.left_out[:10])) + (" ..." if len(found.left_out) > 10 else "")
+        ctx.log.warning(
+            f"{len(found.left_out)} planes have beams unlike the others (channels {listed}): the cube is restored with "
+            f"{found.text[0]} x {found.text[1]}, the common beam without them."
+        )
+    return found.text
+
+
+def _restoring(ctx: Any, target: CleanTarget, settings: Settings) -> str | list[str] | None:
     if target.specmode != "cube":
         return None
-    return list(settings.restoring_beam) or "common"
+    return list(settings.restoring_beam or restoring_beam(ctx, [f"{target.imagename}.psf"])) or "common"
 
 
 def _clean_islands(
@@ -270,9 +367,9 @@ def _clean_islands(
         _remove_mask(ctx, stem)
         boxes = masks.rectangles(found.mask, max(1, round(dirty.beam_px / 3)))
         report = ctx.casa.tclean(
-            **task, usemask="user", mask=masks.region_text(boxes), calcpsf=False, calcres=False, restoration=True,
-            niter=_niter(target, settings, dirty, 3.0) if boxes else 0, threshold=f"{threshold:.4g}Jy",
-            maxpsffraction=MINOR_DEPTH,
+            **{"maxpsffraction": MINOR_DEPTH, **task}, usemask="user", mask=masks.region_text(boxes), calcpsf=False,
+            calcres=False, restoration=True, niter=_niter(target, settings, dirty, 3.0) if boxes else 0,
+            threshold=f"{threshold:.4g}Jy",
         ) or {}  # fmt: skip
         rounds.append(
             Round(

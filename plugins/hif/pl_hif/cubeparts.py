@@ -101,8 +101,7 @@ def make_cube(
         peak=seen.peak, mad_sigma=seen.mad_sigma, thermal=promised.rms * target.noise_factor,
         antennas=promised.antennas,
     )  # fmt: skip
-    beam = common_beam(ctx, [f"{p.imagename}.psf" for p in parts])
-    shared = attrs.evolve(settings, restoring_beam=beam)
+    shared = attrs.evolve(settings, restoring_beam=cleaning.restoring_beam(ctx, [f"{p.imagename}.psf" for p in parts]))
     # Whether a range diverged is judged by its own dirty peak; threshold and number of cycles by the cube's.
     items = [
         Part(target=p, settings=shared, dirty=attrs.evolve(dirty, peak=n.peak))
@@ -128,23 +127,6 @@ def _all_of(
     if bad:
         raise PlError(f"A range of channels failed: {bad[0].item}: {bad[0].reason}")
     return answers
-
-
-def common_beam(ctx: Any, psfs: Sequence[str]) -> tuple[str, str, str]:
-    """The smallest beam that the beams of all planes fit in, as CASA writes it."""
-    tool = ctx.casa.tool("image")
-    try:
-        joined = tool.imageconcat(outfile="", infiles=list(psfs), relax=True)
-        try:
-            beam = joined.commonbeam()
-        finally:
-            joined.done()
-    finally:
-        tool.done()
-    return (
-        f"{beam['major']['value']!r}{beam['major']['unit']}", f"{beam['minor']['value']!r}{beam['minor']['unit']}",
-        f"{beam['pa']['value']!r}{beam['pa']['unit']}",
-    )  # fmt: skip
 
 
 def _padded(attempts: Sequence[tuple[Attempt, ...]]) -> list[list[Attempt]]:

@@ -242,6 +242,7 @@ class _Builder:
             width_hz=grid.width_hz if grid else None, nchan=grid.nchan if grid else -1,
             outframe=inputs.outframe if grid else "", interpolation=grid.interpolation if grid else "",
             restfreq_hz=rest, band=self.windows[0][1].band, baseline_75_m=length,
+            baseline_5_m=float(sets[0].array.percentile_m(5.0)),
             antennas=max(len(ms.antennas) for ms in sets),
             noise_factor=grids.noise_factor(samples, robust, max(size) * cell, self.cube, tapered),
             continuum=tuple(r for record in records for r in record.ranges_hz),

@@ -101,6 +101,12 @@ def beam_of(ctx: Any, path: str) -> tuple[float, float, float] | None:
         return _beam(image)
 
 
+def wavelength_m(ctx: Any, path: str) -> float:
+    """Wavelength of the first plane of an image."""
+    with ctx.casa.image(path) as image:
+        return C_KM_S * 1e3 / _frequencies(image, 1)[0]
+
+
 def spectrum_at(ctx: Any, path: str, x: int, y: int) -> list[float]:
     """Stokes I along the spectral axis at one pixel."""
     with ctx.casa.image(path) as image:

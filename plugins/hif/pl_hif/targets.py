@@ -53,6 +53,8 @@ class CleanTarget:
     uvtaper: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     wprojplanes: int = 0
     perchanweightdensity: bool = False
+    npixels: int = 0
+    mosweight: bool | None = None
     pblimit: float = 0.2
     beam_estimate_arcsec: float = 0.0
     start_hz: float | None = None
@@ -63,6 +65,7 @@ class CleanTarget:
     restfreq_hz: float | None = None
     band: str = ""
     baseline_75_m: float = 0.0
+    baseline_5_m: float = 0.0
     antennas: int = 0
     noise_factor: float = 1.0
     """Noise with this weighting as a multiple of that with natural weights."""

@@ -203,6 +203,22 @@ def test_windows_without_continuum_cost_what_the_reference_says(left, lost, scor
     assert combine(img.images_listed(result, looked)) == score
 
 
+def test_no_images_are_a_fault_only_where_they_were_refused():
+    nothing = MakeimagesResult(images=(), expected=0)
+    refused = Context(run_name="r", root=Path("/r"), values={"hif.size_mitigation": {"status": "ERROR"}})
+    assert combine(img.images_made(nothing, refused)) == 0.0
+    assert combine(img.images_made(nothing, Context(run_name="r", root=Path("/r")))) is None
+
+
+def test_spacings_left_out_by_rule_are_told_and_those_left_out_by_hand_are_not():
+    by_rule = target(uvrange=">2klambda", reasons={"uvrange": "very extended emission"})
+    result = MakeimlistResult(targets=(by_rule,), expected=1, intent="TARGET", specmode="cont", datatype="RAW")
+    context = Context(run_name="r", root=Path("/r"))
+    assert combine(img.images_listed(result, context)) == 0.9
+    by_hand = attrs.evolve(result, targets=(target(uvrange=">2klambda"),))
+    assert combine(img.images_listed(by_hand, context)) == 1.0
+
+
 def made(rms: float, diverged: bool = False, **changes: object) -> MadeImage:
     attempt = Attempt(
         gain=0.1, cyclefactor=1.0, nsigma=4.0, niter=10, masking="auto", stop_code=5 if diverged else 2, iterations=3,

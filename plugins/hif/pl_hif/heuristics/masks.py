@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 SIDELOBE_FACTOR = 1.5
 """A peak is trusted above this many times the highest sidelobe of the brightest residual: sidelobes of several sources
 add up. The automatic masks of the reference pipeline take 2, and pay with more rounds."""
+HIGHEST = 0.9
+"""However high the sidelobes, what exceeds this part of the peak counts, or nothing would ever be cleaned."""
+TIP = 0.3
+"""Radius of an island around the tip of a peak, in beams: where a Gaussian has fallen to 0.78."""
 NOISE_FACTOR = 5.0
 """A peak is trusted above this many sigma of its surroundings (the reference's noise threshold for the VLA)."""
 OUTER_FACTOR = 1.4
@@ -139,7 +143,7 @@ def significant(
     outside = good & ~known
     peak = float(sky[outside].max()) if outside.any() else 0.0
     # What is already in the mask is cleaned to a fraction of its sidelobes: only the rest can fool us.
-    reach = min(SIDELOBE_FACTOR * sidelobe, 0.9) * max(peak, 0.0)
+    reach = min(SIDELOBE_FACTOR * sidelobe, HIGHEST) * max(peak, 0.0)
     level = np.maximum(NOISE_FACTOR * noise, reach)
     bright = residual if restored is None else restored
     seeds = good & ((residual > level) | known)
@@ -151,6 +155,9 @@ def significant(
     keep = seeded & (sizes >= max(2.0, 0.2 * math.pi / 4 * beam_px**2))
     keep[0] = False
     core = keep[labels] | known
+    if not core.any() and (good & (sky >= peak) & (reach > NOISE_FACTOR * noise)).any():
+        # The sidelobes are so high that only the tip of the peak stands out, less than an island: it is one.
+        core = binary_dilation(good & (sky >= peak), _disc(max(1, round(TIP * beam_px)))) & good
     mask = binary_dilation(core, _disc(max(1, round(MARGIN * beam_px)))) & good
     rest = good & ~mask
     return Islands(

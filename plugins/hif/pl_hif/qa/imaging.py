@@ -11,7 +11,7 @@ from pl_hif.stages.findcont import FindcontResult
 from pl_hif.stages.makeimages import MadeImage, MakeimagesResult
 from pl_hif.stages.makeimlist import MakeimlistResult
 from pl_hif.stages.uvcontsub import UvcontsubResult
-from pl_hif.targets import CONTINUUM, CleanTarget
+from pl_hif.targets import CONTINUUM, SIZE_MITIGATION, CleanTarget
 from pl_kernel import QAScore, scorer
 from pl_kernel.context import Context
 from pl_kernel.qa import AppliesTo, erf_score, linear
@@ -74,6 +74,7 @@ def images_listed(result: MakeimlistResult, context: Context) -> list[QAScore]:
 
     The latter counts only where hif_findcont has looked: a continuum recipe uses all channels on purpose. One window of
     several 0.9, half of them 0.6, more 0.5, all 0.3 (reference pipeline, 2026). Where hif_checkproductsize refused, 0.
+    Short spacings that the telescope's rule leaves out 0.9: flux density of extended emission is missing then.
     """
     if result.refusal:
         return [QAScore(metric="imlist.listed", value=0, score=0.0, short="Images too large", long=result.refusal)]
@@ -94,6 +95,14 @@ def images_listed(result: MakeimlistResult, context: Context) -> list[QAScore]:
         )
     ]  # fmt: skip
     for t in result.targets:
+        if t.uvrange and "uvrange" in t.reasons:
+            scores.append(
+                QAScore(
+                    metric="imlist.uvrange", value=t.uvrange, score=0.9, short="Short spacings left out",
+                    long=f"{t.field}: {t.reasons['uvrange']}. With uvrange='>0.0lambda' all are used.",
+                    applies_to=AppliesTo(field=t.field, spw=t.spws),
+                )
+            )  # fmt: skip
         if t.intent == "TARGET" and t.specmode in ("cont", "mfs") and CONTINUUM in context.values:
             score, text = _continuum_score(t)
             scores.append(
@@ -121,7 +130,7 @@ def _continuum_score(t: CleanTarget) -> tuple[float, str]:
 
 
 @scorer(MakeimagesResult)
-def images_made(result: MakeimagesResult) -> list[QAScore]:
+def images_made(result: MakeimagesResult, context: Context | None = None) -> list[QAScore]:
     """Made of expected; failed or diverged 0; noise against what is to be expected; what is left in the residual, and
     what of it belongs to sources; dynamic range.
 
@@ -130,10 +139,18 @@ def images_made(result: MakeimagesResult) -> list[QAScore]:
     calibration without self-calibration leaves about that. The VLA's map of dynamic range (0 at 5, 1 at 100) is
     applied to calibrators; a faint target is no fault of the image.
     """
+    if not result.expected:
+        refused = context is not None and (context.values.get(SIZE_MITIGATION) or {}).get("status") == "ERROR"
+        text = "The images would be too large: hif_checkproductsize says why." if refused else "No image was listed."
+        return [
+            QAScore(
+                metric="images.made", value=0, score=0.0 if refused else None, short="Nothing to image", long=text
+            )
+        ]
     made = [i for i in result.images if not i.diverged]
     scores = [
         QAScore(
-            metric="images.made", value=len(made), score=len(made) / result.expected if result.expected else None,
+            metric="images.made", value=len(made), score=len(made) / result.expected,
             short=f"{len(made)} of {result.expected} images", long=f"{len(made)} of {result.expected} images were made."
             + "".join(f" {f.item}: {f.reason}." for f in result.failures),
         )

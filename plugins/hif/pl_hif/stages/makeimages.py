@@ -7,12 +7,14 @@ from typing import Any
 
 import attrs
 
-from pl_hif import cleaning, cubeparts, measure
+from pl_hif import cleaning, cubeparts, grids, measure
 from pl_hif.cleaning import Attempt, Dirty, Settings
+from pl_hif.heuristics.taper import parse_uvtaper
+from pl_hif.heuristics.uvrange import parse_uvrange
 from pl_hif.islandflux import IslandFlux, island_fluxes
 from pl_hif.measure import ImageNumbers
 from pl_hif.targets import CLEAN_LIST, CleanTarget
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.context import Beam, ImageRecord
 from pl_kernel.effects import Effect, RegisterImage, SetValue
 from pl_kernel.serialize import from_json
@@ -24,11 +26,12 @@ KINDS = ("image", "image.pbcor", "residual", "mask", "psf", "pb", "model", "alph
 
 class MakeimagesInputs(Inputs):
     hm_masking: str = param(
-        "auto", choices=("auto", "peaks", "multithresh", "regions", "centralregion", "none"),
+        "auto", choices=("auto", "peaks", "multithresh", "regions", "centralregion", "manual", "none"),
         doc="Clean within islands of significant emission (peaks), within masks that CASA finds (multithresh), within "
-        "the line regions of hif_findcont (regions), within the inner primary beam, or everywhere. auto, and regions "
-        "where there are none: peaks for one plane, multithresh for cubes.",
+        "the line regions of hif_findcont (regions), within the inner primary beam, within a given mask (manual), or "
+        "everywhere. auto, and regions where there are none: peaks for one plane, multithresh for cubes.",
     )  # fmt: skip
+    mask: tuple[str, ...] = param((), doc="Mask images or CASA regions to clean within; hm_masking is manual then.")
     hm_nsigma: float | None = param(
         None,
         unit="sigma",
@@ -39,9 +42,76 @@ class MakeimagesInputs(Inputs):
     threshold: float | None = param(
         None, unit="Jy", doc="Clean down to this flux density per beam instead.", minimum=0.0
     )
+    tlimit: float | None = param(
+        None, doc="Clean down to this multiple of the noise that the visibilities promise instead.", minimum=0.1
+    )
+    drcorrect: float | None = param(None, doc="Factor on tlimit for images limited in dynamic range.", minimum=0.1)
+    hm_sidelobethreshold: float | None = param(None, doc="CASA's sidelobethreshold, of its automatic masks.")
+    hm_noisethreshold: float | None = param(None, doc="CASA's noisethreshold, of its automatic masks.")
+    hm_lownoisethreshold: float | None = param(None, doc="CASA's lownoisethreshold, of its automatic masks.")
+    hm_negativethreshold: float | None = param(None, doc="CASA's negativethreshold, of its automatic masks.")
+    hm_minbeamfrac: float | None = param(None, doc="CASA's minbeamfrac, of its automatic masks.")
+    hm_growiterations: int | None = param(None, doc="CASA's growiterations, of its automatic masks.")
+    hm_dogrowprune: bool | None = param(None, doc="CASA's dogrowprune, of its automatic masks.")
+    hm_minpercentchange: float | None = param(None, doc="CASA's minpercentchange, of its automatic masks.")
+    hm_fastnoise: bool | None = param(None, doc="CASA's fastnoise, of its automatic masks.")
     hm_cyclefactor: float | None = param(None, doc="CASA's cyclefactor; larger is more careful.", minimum=0.1)
+    hm_minpsffraction: float | None = param(None, doc="CASA's minpsffraction: how shallow a major cycle may be.")
+    hm_maxpsffraction: float | None = param(None, doc="CASA's maxpsffraction: how deep a major cycle must not be.")
+    hm_nmajor: int | None = param(None, doc="Most major cycles of a call of clean; default 300.")
+    hm_weighting: str = param(
+        "", choices=("", "briggs", "natural", "uniform", "briggsbwtaper"), doc="Weighting; default that of the list."
+    )
+    hm_npixels: int = param(0, doc="CASA's npixels: cells around one that count for its density.", minimum=0)
+    hm_perchanweightdensity: bool | None = param(None, doc="Weight each channel of a cube by itself; default yes.")
+    hm_mosweight: bool | None = param(None, doc="Weight each pointing of a mosaic by itself; default as CASA does.")
     niter: int | None = param(None, doc="Most minor cycles; default from mask and peak.", minimum=0)
     retries: int = param(1, doc="How often a diverging image is tried again, more carefully.", minimum=0, maximum=3)
+    hm_cleaning: str = param("", choices=("", "rms", "manual"), doc="Accepted for old recipes.", hidden=True)
+    masklimit: float = param(2.0, doc="Accepted for old recipes.", hidden=True)
+    calcsb: bool = param(False, doc="Accepted for old recipes.", hidden=True)
+    overwrite_on_export: bool = param(True, doc="Accepted for old recipes.", hidden=True)
+    parallel: str = param("automatic", doc="Accepted for old recipes.", hidden=True)
+
+    def check_together(self) -> None:
+        if self.hm_masking == "manual" and not self.mask:
+            raise InputError("hm_masking='manual' needs a mask: give the parameter mask.")
+        if self.mask and self.hm_masking not in ("auto", "manual"):
+            raise InputError(f"A mask is given, and hm_masking is {self.hm_masking}: only manual uses a mask.")
+        if self.threshold is not None and self.tlimit is not None:
+            raise InputError("threshold and tlimit exclude each other: give one of them.")
+
+    @property
+    def masking(self) -> str:
+        """The kind of masks: a mask makes it manual, parameters of CASA's automatic masks make it these."""
+        if self.hm_masking != "auto":
+            return self.hm_masking
+        if self.mask:
+            return "manual"
+        return "multithresh" if self.automask else "auto"
+
+    @property
+    def automask(self) -> dict[str, Any]:
+        """What the user sets of CASA's automatic masks. -999 is the observatories' word for unset."""
+        return {
+            name: value for name in AUTOMASK if (value := getattr(self, f"hm_{name}")) is not None and value != _UNSET
+        }
+
+    @property
+    def tclean(self) -> dict[str, Any]:
+        """Arguments of CASA's tclean that the user sets by hand, but for those that change the weights."""
+        given = {
+            "minpsffraction": self.hm_minpsffraction, "maxpsffraction": self.hm_maxpsffraction,
+            "nmajor": self.hm_nmajor,
+        }  # fmt: skip
+        return {k: v for k, v in given.items() if v is not None and v != _UNSET}
+
+
+AUTOMASK = (
+    "sidelobethreshold", "noisethreshold", "lownoisethreshold", "negativethreshold", "minbeamfrac", "growiterations",
+    "dogrowprune", "minpercentchange", "fastnoise",
+)  # fmt: skip
+_UNSET = -999
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +160,11 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     The reference pipeline uses automatic masks throughout and stops at CASA's noise estimate, which takes sidelobes
     for noise when the antennas are few: it finds no mask, or stops early.
 
+    CASA's automatic masks, where they are asked for in a continuum image of a target, are used as the reference does
+    for the VLA: a shallow look of 50 minor cycles, then thresholds and depth raised by how much noisier the
+    surroundings of the sources are than the rest. Planes of a cube whose beams are unlike the others do not spoil the
+    common beam.
+
     Noise is measured where the primary beam is between 0.2 and 0.3, outside the mask; for cubes as the median over the
     channels free of lines (reference pipeline, 2026). Cubes get moment images over their line channels: integrated
     intensity (0), velocity (1, above 5 sigma) and peak (8). One failing image does not stop the others; it is a
@@ -101,7 +176,7 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
     topic = "imaging"
 
     def check(self, ctx: StageContext, inputs: MakeimagesInputs) -> None:
-        if not ctx.value(CLEAN_LIST, []):
+        if ctx.value(CLEAN_LIST) is None:
             raise PlError("There is no list of images to make: run hif_makeimlist before hif_makeimages.")
 
     def run(self, ctx: StageContext, inputs: MakeimagesInputs) -> MakeimagesResult:
@@ -112,7 +187,8 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
                 target.intent, target.specmode, target.baseline_75_m
             )
             named = attrs.evolve(target, imagename=target.imagename.replace("STAGENUMBER", str(ctx.stage_number)))
-            jobs.append(_Job(target=named, inputs=inputs, automask=masks))
+            weighted = _weighted(ctx, named, inputs)
+            jobs.append(_Job(target=weighted, inputs=inputs, automask={**masks, **inputs.automask}))
         made = _make_all(ctx, jobs)
         images = [m for m in made if isinstance(m, MadeImage)]
         failures = [m for m in made if isinstance(m, ItemFailure)]
@@ -200,11 +276,38 @@ def _finished(ctx: Any, target: CleanTarget, dirty: Dirty, attempts: tuple[Attem
     )
 
 
+_ROBUST = {"natural": 2.0, "uniform": -2.0}
+"""What Briggs' robustness is for the two ends, as far as noise goes."""
+
+
+def _weighted(ctx: StageContext, target: CleanTarget, inputs: MakeimagesInputs) -> CleanTarget:
+    """The target with the weights that the user wants, and the noise that goes with them."""
+    changes: dict[str, Any] = {}
+    if inputs.hm_weighting and inputs.hm_weighting != target.weighting:
+        changes["weighting"] = inputs.hm_weighting
+        names = {s.vis for s in target.selections}
+        sets = [ms for ms in ctx.context.measurement_sets if ms.name in names]
+        samples = grids.selected(
+            grids.uv_samples(ctx, sets, target.field, target.spws), parse_uvrange(target.uvrange)
+        )
+        changes["noise_factor"] = grids.noise_factor(
+            samples, _ROBUST.get(inputs.hm_weighting, target.robust), max(target.imsize) * target.cell_arcsec,
+            target.specmode == "cube", parse_uvtaper(target.uvtaper),
+        )  # fmt: skip
+    if inputs.hm_npixels:
+        changes["npixels"] = inputs.hm_npixels
+    if inputs.hm_perchanweightdensity is not None and target.specmode == "cube":
+        changes["perchanweightdensity"] = inputs.hm_perchanweightdensity
+    if inputs.hm_mosweight is not None and target.gridder == "mosaic":
+        changes["mosweight"] = inputs.hm_mosweight
+    return attrs.evolve(target, **changes) if changes else target
+
+
 def _settings(job: _Job) -> Settings:
     i = job.inputs
     return Settings(
-        masking=i.hm_masking, nsigma=i.hm_nsigma, threshold_jy=i.threshold, cyclefactor=i.hm_cyclefactor,
-        niter=i.niter, automask=job.automask,
+        masking=i.masking, nsigma=i.hm_nsigma, threshold_jy=i.threshold, cyclefactor=i.hm_cyclefactor,
+        niter=i.niter, automask=job.automask, tlimit=i.tlimit, drcorrect=i.drcorrect, mask=i.mask, more=i.tclean,
     )  # fmt: skip
 
 
