@@ -35,9 +35,10 @@ class ImageNumbers:
     """What is known of a finished image; Jy per beam, Hz, km/s, arcsec and degrees.
 
     ``rms`` is the median over line-free planes of the noise in the ring; ``channel_rms`` that of each plane;
-    ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known); ``antennas`` have
-    visibilities in it that are not flagged (0: not known). Bandwidths are those of a plane: of the windows in it, and
-    of the channels that were imaged. ``spectrum`` is the spectrum at the pixel of the peak. ``line_channels`` are
+    ``corrected_peak`` and ``corrected_minimum`` are those of the image divided by the primary beam, where that is above
+    0.3. ``expected_rms`` what the scatter of the visibilities promises with these weights (0: not known); ``antennas``
+    have visibilities in it that are not flagged (0: not known). Bandwidths are those of a plane: of the windows in it,
+    and of the channels that were imaged. ``spectrum`` is the spectrum at the pixel of the peak. ``line_channels`` are
     planes where the cube exceeds 5 rms.
     """
 
@@ -49,6 +50,8 @@ class ImageNumbers:
     peak_pixel: tuple[int, int, int] = attrs.field(converter=tuple)
     shape: tuple[int, ...] = attrs.field(converter=tuple)
     mask_pixels: int
+    corrected_peak: float = 0.0
+    corrected_minimum: float = 0.0
     expected_rms: float = 0.0
     antennas: int = 0
     bandwidth_hz: float = 0.0
@@ -186,6 +189,7 @@ def image_numbers(
     )
     mask_pixels = 0
     peaks, lows, noises, where = [], [], [], []
+    highest, deepest = -math.inf, math.inf
     responses = _responses(ctx, image_path(stem, "pb"), frequency)
     for plane, response, mask in zip(planes(ctx, path, masked=False), responses, masks, strict=True):
         inside = np.zeros(plane.shape, bool) if mask is None else mask > 0.5
@@ -206,6 +210,10 @@ def image_numbers(
         where.append(np.unravel_index(spot, plane.shape))
         peaks.append(float(flat.ravel()[spot]) if allowed.any() else 0.0)
         lows.append(float(np.min(plane[allowed])) if allowed.any() else 0.0)
+        inner = allowed & (response > _RING[1])
+        if inner.any():
+            corrected = plane[inner] / response[inner]
+            highest, deepest = max(highest, float(corrected.max())), min(deepest, float(corrected.min()))
     quiet = _line_free(frequency, target)
     usable = [n for n, q in zip(noises, quiet, strict=True) if q and n > 0] or [n for n in noises if n > 0]
     rms = float(np.median(usable)) if usable else float("nan")
@@ -216,7 +224,10 @@ def image_numbers(
     loud = [i for i, p in enumerate(peaks) if shape[3] > 1 and not quiet[i] and p > 5 * rms]
     return ImageNumbers(
         peak=peaks[channel], minimum=min(lows), rms=rms, unit=unit, beam=beam, peak_pixel=(x, y, channel), shape=shape,
-        mask_pixels=mask_pixels, expected_rms=expected_rms, antennas=antennas, **bandwidths(ctx, target),
+        mask_pixels=mask_pixels,
+        corrected_peak=highest if math.isfinite(highest) else 0.0,
+        corrected_minimum=deepest if math.isfinite(deepest) else 0.0,
+        expected_rms=expected_rms, antennas=antennas, **bandwidths(ctx, target),
         channel_rms=noises if shape[3] > 1 else (),
         channel_peak=peaks if shape[3] > 1 else (),
         frequency_hz=frequency, velocity_km_s=velocity, spectrum=spectrum, line_channels=loud,

@@ -33,6 +33,9 @@ def spw_text(spws: Sequence[int]) -> str:
 def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
     """Numbers, images, residuals, moments, spectra."""
     page.section("Images")
+    if not result.expected:
+        page.note("No image was listed, so none is made.", "info")
+        return
     page.table(
         ["Field", "Spw", "Kind", "Peak", "Noise", "Expected", "Peak/noise", "Beam", "Residual", "Major cycles", "Stop"],
         [_row(i) for i in result.images],
@@ -75,6 +78,23 @@ def makeimages_page(page: Any, ctx: Any, result: MakeimagesResult) -> None:
                 tags={**_tags(image), "type": "noise"}, size="large", name="noise",
             )  # fmt: skip
     page.section("Deconvolution", level="detail")
+    page.table(
+        ["Field", "Spw", "Kind", "Data", "Stokes", "Frequency", "Bandwidth", "Imaged", "Fractional",
+         "Angle of the beam", "Threshold", "Dirty peak/noise", "Residual peak/noise", "Corrected maximum",
+         "Corrected minimum"],
+        [_detail(i) for i in result.images], filters=("Field", "Spw"),
+        units={
+            "Frequency": "GHz", "Bandwidth": "MHz", "Imaged": "MHz", "Fractional": "%", "Angle of the beam": "deg",
+            "Threshold": "mJy", "Corrected maximum": "mJy", "Corrected minimum": "mJy",
+        },
+        formats={
+            "Frequency": ".4f", "Bandwidth": ".4g", "Imaged": ".4g", "Fractional": ".2f", "Angle of the beam": ".0f",
+            "Threshold": ".3f", "Dirty peak/noise": ".0f", "Residual peak/noise": ".1f", "Corrected maximum": ".2f",
+            "Corrected minimum": ".2f",
+        },
+        caption="Frequency: the centre of the image. Imaged: bandwidth of the channels that went into it. "
+        "Corrected: divided by the primary beam, where that is above 0.3.",
+    )  # fmt: skip
     page.table(
         ["Image", "Attempt", "Masks", "Gain", "Cyclefactor", "Sigma", "Limit", "Iterations", "Major cycles",
          "Stop code", "Outcome"],
@@ -133,6 +153,18 @@ def _row(image: MadeImage) -> list[Any]:
     ]  # fmt: skip
 
 
+def _detail(image: MadeImage) -> list[Any]:
+    n, t, last = image.numbers, image.target, image.attempts[-1]
+    middle = n.frequency_hz[len(n.frequency_hz) // 2] if n.frequency_hz else 0.0
+    depth = last.threshold_jy or (last.rounds[-1].threshold if last.rounds else last.nsigma * n.rms)
+    return [
+        t.field, spw_text(t.spws), t.specmode, t.datatype, t.stokes, middle / 1e9, n.bandwidth_hz / 1e6,
+        n.effective_bandwidth_hz / 1e6, 100 * n.bandwidth_hz / middle if middle else None,
+        n.beam[2] if n.beam else None, 1e3 * depth, image.dirty_peak / n.rms if n.rms > 0 else None,
+        last.residual_peak / n.rms if n.rms > 0 else None, 1e3 * n.corrected_peak, 1e3 * n.corrected_minimum,
+    ]  # fmt: skip
+
+
 @attrs.frozen(kw_only=True)
 class Shown:
     """One picture of an image: which file, how to flatten and colour it.
@@ -187,6 +219,21 @@ def _pictures(ctx: Any, image: MadeImage) -> list[Shown]:
             Shown(image=image, kind="residual", file=files["residual"], diverging=True, outline=outline,
                   caption="Residual" + (", channel of the peak" if cube else ""))
         )  # fmt: skip
+    if "psf" in files:
+        found.append(
+            Shown(image=image, kind="dirty beam", file=files["psf"], unit="", diverging=True, limits=(-0.5, 0.5),
+                  caption="The middle of the dirty beam; colours end at half of its peak", window=_middle(image))
+        )  # fmt: skip
+    if "pb" in files:
+        found.append(
+            Shown(image=image, kind="primary beam", file=files["pb"], unit="", limits=(0.0, 1.0),
+                  caption="Response of the antennas, by which the corrected image is divided")
+        )  # fmt: skip
+    if "model" in files and not cube:
+        found.append(
+            Shown(image=image, kind="model", file=files["model"], unit="Jy/pixel", window=close, outline=outline,
+                  caption="What clean found, not smoothed with the beam")
+        )  # fmt: skip
     if "alpha" in files and n.peak > _ALPHA_ABOVE * n.rms:
         found.append(
             Shown(image=image, kind="spectral index", file=files["alpha"], unit="", diverging=True, limits=(-2.0, 2.0),
@@ -194,6 +241,21 @@ def _pictures(ctx: Any, image: MadeImage) -> list[Shown]:
                   above=_ALPHA_ABOVE * n.rms)
         )  # fmt: skip
     return found
+
+
+_BEAMS_SHOWN = 20
+"""Width of the picture of the dirty beam, in beams."""
+
+
+def _middle(image: MadeImage) -> tuple[int, int, int, int] | None:
+    """The inner part of an image, some beams wide; None when that is all of it."""
+    nx, ny = (int(v) for v in image.numbers.shape[:2])
+    if image.numbers.beam is None:
+        return None
+    half = max(int(_BEAMS_SHOWN / 2 * image.numbers.beam[0] / image.target.cell_arcsec), 16)
+    if 2 * half >= min(nx, ny):
+        return None
+    return nx // 2 - half, ny // 2 - half, nx // 2 + half, ny // 2 + half
 
 
 def _close_up(outline: np.ndarray) -> tuple[int, int, int, int] | None:
