@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from pl_hif import grids, linefiles, spacings
+from pl_hif import grids, linefiles, linefree, spacings
 from pl_hif.heuristics import cubeaxis, imaging, taper, uvrange
-from pl_hif.targets import SHORT_INTENTS, CleanTarget, ContinuumRecord, channel_text
+from pl_hif.targets import SHORT_INTENTS, CleanTarget, ContinuumRecord
 from pl_kernel import InputError, PlError, UnknownName
 from pl_kernel.ms.datatypes import DataType, imaging_order
 from pl_kernel.ms.model import MeasurementSet, SpectralWindow
@@ -210,12 +210,7 @@ class _Builder:
         robust = self._robust(telescope)
         tapered = taper.parse_uvtaper(inputs.uvtaper)
         samples = grids.uv_samples(ctx, sets, job.field, job.spws)
-        channels = {
-            (vis, r.spw): channel_text(found)
-            for r in records
-            for vis, found in r.channels.items()
-            if not self.cube and self.science and not r.all_continuum and found
-        }
+        channels = {} if self.cube or not self.science else linefree.channels(ctx, sets, job.field, records)
         selections = grids.selections(
             ctx, sets, job.datatype, job.field, job.spws, channels, inputs.datacolumn
         )
@@ -258,7 +253,8 @@ class _Builder:
         if self.cube or not self.science:
             return job, records
         usable = {r.spw for r in records if r.ranges_hz or r.all_continuum}
-        missing = [s for s in job.spws if s not in usable]
+        exempt = linefree.not_searched(self.ctx, job.datatype, job.field, job.spws)
+        missing = [s for s in job.spws if s not in usable | exempt]
         self.missing = tuple(missing)
         if not missing:
             return job, records

@@ -7,11 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from pl_hif.heuristics.imaging import good_size
+
 _BYTES = 4.0
 _BINNED_ALWAYS = (7680, 3840)
 _BINNED_IF_SMOOTHED = (1920, 960, 480)
 _SMOOTHED_RATIO = 2.667
 """Effective over physical channel width of channels that are Hanning-smoothed and not averaged."""
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.2, 0.7
+"""Levels of the primary beam between which an image may end."""
+LARGE = 0.5
+"""A cube above this part of the limit is large: only one such window is imaged."""
+GOOD = 0.05
+"""Least part of good data in some window of a representative target."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,12 +56,17 @@ class Limits:
     def by_bytes(self) -> bool:
         return max(self.maxcubesize, self.maxcubelimit, self.maxproductsize) != -1
 
+    @property
+    def last_gb(self) -> float:
+        """What a cube may have in the end: maxcubelimit, or maxcubesize where it is not given; −1: anything."""
+        return self.maxcubesize if self.maxcubelimit == -1 else self.maxcubelimit
+
     def complaint(self) -> str:
         """What is contradictory about the limits; empty when nothing is."""
         if self.by_bytes and self.maximsize != -1:
             return "limits in GB and maximsize exclude each other"
         cube = self.maxcubesize
-        limit = cube if self.maxcubelimit == -1 else self.maxcubelimit
+        limit = self.last_gb
         if -1 not in (cube, limit) and cube > limit:
             return f"maxcubesize, {cube:g} GB, is above maxcubelimit, {limit:g} GB"
         for name, value in (("maxcubesize", cube), ("maxcubelimit", limit)):
@@ -80,13 +93,48 @@ def nbin(channels: int, resolution_hz: float, width_hz: float) -> int:
     return 2 if channels in _BINNED_IF_SMOOTHED and smoothed else 1
 
 
-def pb_level(maxcubesize_gb: float, cube_gb: float) -> float:
-    """Level of the primary beam at which the image has to end for a cube to fit, to two digits, within 0.2 to 0.7.
+def exceeds(gb: float, limit_gb: float) -> bool:
+    """Whether a size is above a limit; −1 is none."""
+    return limit_gb != -1 and gb > limit_gb
+
+
+def cube_fails(sizes: Iterable[Size], limits: Limits) -> bool:
+    """Whether a cube is larger than a cube may be in the end."""
+    return exceeds(largest_cube_gb(sizes), limits.last_gb)
+
+
+def large_cubes(cubes: Mapping[int, tuple[float, float]], limits: Limits) -> list[int]:
+    """Windows whose largest cube (GB, frequency) is above half of the limit."""
+    return [s for s, (gb, _) in cubes.items() if limits.last_gb > 0 and gb > LARGE * limits.last_gb]
+
+
+def crowded(sizes: Iterable[Size]) -> bool:
+    """More than 30 targets and more than 960 channels in all windows together: that takes long whatever the sizes."""
+    listed = list(sizes)
+    channels = {s.spws: s.nchan for s in listed}
+    return len({s.field for s in listed}) > 30 and sum(channels.values()) > 960
+
+
+def least_flagged(fractions: Mapping[int, float]) -> int | None:
+    """The window with the smallest flagged fraction; None where none has 5 % of good data."""
+    if not fractions or 1.0 - min(fractions.values()) < GOOD:
+        return None
+    return min(fractions, key=lambda s: (fractions[s], s))
+
+
+def efficient_size(limit: int) -> int:
+    """The largest image size within the limit that CASA calls efficient."""
+    return next(n for n in range(limit - limit % 2, 0, -2) if n < 32 or good_size(n) == n)
+
+
+def pb_level(limit_gb: float, gb: float, lowest: float = LOWEST_LEVEL) -> float:
+    """Level of the primary beam at which the image has to end for a size to fit, to two digits, at most 0.7.
 
     For a Gaussian beam the area within a level p goes with −ln p; the default image of a cube reaches 0.2 times 1.01.
+    ``lowest`` is the level at which the image ends already.
     """
-    level = math.exp(-math.log(2.0) * 2.2064 * maxcubesize_gb / cube_gb / 1.01)
-    return round(min(max(level, 0.2), 0.7), 2)
+    level = math.exp(-math.log(2.0) * 2.2064 * limit_gb / gb / 1.01)
+    return round(min(max(level, lowest), HIGHEST_LEVEL), 2)
 
 
 def fewer_fields(fields: Sequence[str], product: float, limit: float, representative: str = "") -> tuple[str, ...]:
@@ -110,8 +158,7 @@ def fewer_spws(
     Of the windows whose cubes exceed half of the cube limit one is kept, the representative one if it is large; then
     the representative, then the rest by size and frequency while the product fits.
     """
-    limit = limits.maxcubesize if limits.maxcubelimit == -1 else limits.maxcubelimit
-    large = [s for s, (gb, _) in cubes.items() if limit > 0 and gb > 0.5 * limit]
+    large = large_cubes(cubes, limits)
     ordered = sorted(cubes, key=lambda s: cubes[s])
     kept: list[int] = []
     if large:

@@ -6,6 +6,7 @@ Maps are those of the reference pipeline (2026) unless said otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from pl_hif.stages.findcont import FindcontResult
 from pl_hif.stages.makeimages import MadeImage, MakeimagesResult
@@ -15,6 +16,7 @@ from pl_hif.targets import CONTINUUM, SIZE_MITIGATION, CleanTarget
 from pl_kernel import QAScore, scorer
 from pl_kernel.context import Context
 from pl_kernel.qa import AppliesTo, erf_score, linear
+from pl_kernel.stage import ItemFailure
 
 DYNAMIC_RANGE = 1000.0
 """What calibration by a nearby source allows with 27 antennas; observatories' guides say a few hundred to a thousand,
@@ -33,13 +35,16 @@ def attainable_range(antennas: int) -> float:
 
 @scorer(FindcontResult)
 def continuum_found(result: FindcontResult) -> list[QAScore]:
-    """Found of expected; a single range below 5 % of the channels 0.6."""
+    """Found of expected; a single range below 5 % of the channels 0.6; none where there was nothing to look for."""
+    if result.skipped:
+        return [_skipped("findcont.found", result.skipped)]
     count = len(result.found)
     scores = [
         QAScore(
             metric="findcont.found", value=count, score=count / result.expected if result.expected else 0.0,
             short=f"{count} of {result.expected} found",
-            long=f"The continuum was found in {count} of {result.expected} combinations of target and window.",
+            long=f"The continuum was found in {count} of {result.expected} combinations of target and window."
+            + _named(result.failures),
         )
     ]  # fmt: skip
     for f in result.found:
@@ -58,14 +63,26 @@ def continuum_found(result: FindcontResult) -> list[QAScore]:
 
 @scorer(UvcontsubResult)
 def continuum_subtracted(result: UvcontsubResult) -> QAScore:
-    """1 when the continuum was subtracted somewhere, else 0."""
-    done = len(result.outputs)
+    """Windows in which the continuum was subtracted, of all; none where there was nothing to subtract."""
+    if result.skipped:
+        return _skipped("uvcontsub.applied", result.skipped)
+    done = len(result.subtractions)
+    expected = done + len(result.failures)
     return QAScore(
-        metric="uvcontsub.applied", value=done, score=1.0 if done else 0.0,
-        short=f"{len(result.subtractions)} fits" if done else "Nothing subtracted",
-        long=f"The continuum was subtracted in {len(result.subtractions)} combinations of field and window."
-        if done else "The continuum was subtracted nowhere.",
+        metric="uvcontsub.applied", value=done, score=done / expected if done else 0.0,
+        short=f"{done} of {expected} fits" if done else "Nothing subtracted",
+        long=(f"The continuum was subtracted in {done} of {expected} combinations of field and window."
+              if done else "The continuum was subtracted nowhere.") + _named(result.failures),
     )  # fmt: skip
+
+
+def _skipped(metric: str, reason: str) -> QAScore:
+    return QAScore(metric=metric, value=0, score=None, short="Nothing to do", long=reason)
+
+
+def _named(failures: Sequence[ItemFailure]) -> str:
+    """The first failures, as sentences."""
+    return "".join(f" {f.item}: {f.reason.rstrip('.')}." for f in failures[:3])
 
 
 @scorer(MakeimlistResult)

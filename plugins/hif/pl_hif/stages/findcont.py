@@ -10,10 +10,10 @@ import attrs
 import numpy as np
 import scipy
 
-from pl_hif import grids
+from pl_hif import grids, linefree, sizelimits
 from pl_hif.heuristics import continuum as finder
 from pl_hif.heuristics import imaging
-from pl_hif.targets import CONTINUUM, ContinuumRecord, LineRegion
+from pl_hif.targets import CONTINUUM, ContinuumRecord, LineRegion, continuum_key
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import SetValue
 from pl_kernel.ms.contfile import ContAnswer, ContFile, ContRanges, read_contfile
@@ -67,11 +67,12 @@ class FoundContinuum:
 
 
 class FindcontResult(Result):
-    """Continuum by field and window; what failed is among the failures."""
+    """Continuum by field and window; what failed is among the failures. ``skipped``: why there was nothing to do."""
 
     found: tuple[FoundContinuum, ...]
     expected: int
     datatype: str
+    skipped: str = ""
 
 
 class Findcont(Stage[FindcontInputs, FindcontResult]):
@@ -82,7 +83,11 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     noise, trimmed where they meet a line. With the continuum subtracted from the cube, the pixels that still stand out
     give the regions of line emission.
 
-    Ranges of a cont.dat given by the user are taken as they are. What was found is written to cont.dat (version 3).
+    Ranges of a cont.dat given by the user are taken as they are. What was found is written to cont.dat (version 3), and
+    so is where there is no continuum: such a window is left out of continuum images, and nothing is subtracted in it.
+
+    Fields that hif_checkproductsize left out are not searched. There is nothing to do where the targets were split off
+    for continuum only.
 
     The steps and the numbers are those of the reference pipeline's continuum finder (2026), without its repeats for
     line forests and bad atmosphere. The emission regions are handed on to the imaging as region text, so that CASA
@@ -94,12 +99,20 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     topic = "imaging"
 
     def run(self, ctx: StageContext, inputs: FindcontInputs) -> FindcontResult:
+        refused = sizelimits.refusal(ctx)
+        if refused:
+            return FindcontResult(found=(), expected=1, datatype="", failures=refused)
+        if linefree.continuum_only(ctx.measurement_sets(inputs.vis)):
+            ctx.log.info(linefree.NO_LINES)
+            return FindcontResult(found=(), expected=0, datatype="", skipped=linefree.NO_LINES)
         datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)
         if datatype is None:
             raise PlError("There are no visibilities to look for a continuum in.")
         if datatype is DataType.RAW:
             ctx.log.warning("The data are not calibrated: the continuum channels may be wrong.")
-        wanted = {n.strip() for n in inputs.field.split(",") if n.strip()}
+        wanted = {n.strip() for n in inputs.field.split(",") if n.strip()} or set(
+            sizelimits.decided(ctx).get("fields", ())
+        )
         names = dict.fromkeys(f.name for ms in sets for f in ms.fields_with_intent("TARGET"))
         if wanted - set(names):
             raise PlError(f"There is no target called {', '.join(sorted(wanted - set(names)))}.")
@@ -124,7 +137,10 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
                 ctx.log.warning(f"No continuum of {name}, spw {spw}: {error.sentence}")
             ctx.progress(count, len(jobs), f"{name} spw {spw}")
         _contfile(ctx, found, failures, jobs).write(ctx.work / "cont.dat")
-        known = {**ctx.value(CONTINUUM, {}), **{f.record.key: to_json(f.record) for f in found}}
+        records = [f.record for f in found]
+        done = {r.key for r in records}
+        records += [_without(name, spw) for name, spw, _ in jobs if continuum_key(name, int(spw)) not in done]
+        known = {**ctx.value(CONTINUUM, {}), **{r.key: to_json(r) for r in records}}
         return FindcontResult(
             found=tuple(found), expected=len(jobs), datatype=datatype.name, failures=tuple(failures),
             effects=(SetValue(CONTINUUM, known),),
@@ -210,6 +226,14 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
             parallel=False,
         )  # fmt: skip
         return stem
+
+
+def _without(name: str, spw: int) -> ContinuumRecord:
+    """A window without continuum channels."""
+    return ContinuumRecord(
+        field=name, spw=int(spw), frame="", ranges_hz=(), channels={}, all_continuum=False, low_bandwidth=True,
+        low_spread=True, fit_order=0,
+    )  # fmt: skip
 
 
 def _as_given(

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from pl_hif import cleaning, cubeparts, grids, measure
+from pl_hif import cleaning, cubeparts, grids, measure, sizelimits
 from pl_hif.cleaning import Attempt, Dirty, Settings
 from pl_hif.heuristics.taper import parse_uvtaper
 from pl_hif.heuristics.uvrange import parse_uvrange
@@ -180,7 +180,8 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
             raise PlError("There is no list of images to make: run hif_makeimlist before hif_makeimages.")
 
     def run(self, ctx: StageContext, inputs: MakeimagesInputs) -> MakeimagesResult:
-        pending = [from_json(t, CleanTarget) for t in ctx.value(CLEAN_LIST, [])]
+        pending = [from_json(t, CleanTarget) for t in ctx.value(CLEAN_LIST) or []]
+        refused = sizelimits.refusal(ctx) if not pending else ()
         jobs = []
         for target in pending:
             masks = ctx.heuristic("imaging.automask", band=target.band)(
@@ -199,10 +200,11 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
         ]
         for failure in failures:
             ctx.log.error(f"{failure.item}: {failure.reason}")
-        effects: list[Effect] = [SetValue(CLEAN_LIST, [])]
+        effects: list[Effect] = [SetValue(CLEAN_LIST, None)]
         effects += [RegisterImage(r) for image in images for r in _records(image, self.name)]
         return MakeimagesResult(
-            images=tuple(images), expected=len(jobs), failures=tuple(failures), effects=tuple(effects)
+            images=tuple(images), expected=len(jobs) + len(refused), failures=(*failures, *refused),
+            effects=tuple(effects),
         )
 
 

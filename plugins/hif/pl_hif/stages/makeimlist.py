@@ -129,7 +129,8 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
     For each field and window (or field and receiver band, for ``cont``): data of the best type there is; pixels of a
     fifth of the synthesized beam, estimated from the baselines' weighted distribution; the size of the field of view;
     weighting; for cubes the common channels of all data; for continuum images of targets the channels that
-    hif_findcont found. Windows without known continuum are left out of a target's ``cont`` image, unless none has any.
+    hif_findcont found. Windows without known continuum are left out of a target's ``cont`` image, unless none has any;
+    those that were split off for continuum only need none.
     Fields, windows, pixels, sizes and bins of targets heed hif_checkproductsize; where that ended in an error, nothing
     is listed.
 
@@ -146,7 +147,7 @@ class Makeimlist(Stage[MakeimlistInputs, MakeimlistResult]):
 
     def run(self, ctx: StageContext, inputs: MakeimlistInputs) -> MakeimlistResult:
         smaller: Mapping[str, Any] = ctx.value(SIZE_MITIGATION) or {}
-        pending = [] if inputs.clearlist else list(ctx.value(CLEAN_LIST, []))
+        pending = [] if inputs.clearlist else list(ctx.value(CLEAN_LIST) or [])
         specmode = inputs.specmode or ("cube" if inputs.intent == "TARGET" else "mfs")
         science = "TARGET" in inputs.intent.split(",")
         if science and smaller.get("status") == "ERROR":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from pl_hif import grids
+from pl_hif import grids, linefree, sizelimits
 from pl_hif.targets import CONTINUUM, ContinuumRecord, channel_text
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import AddMeasurementSet
@@ -16,6 +16,7 @@ from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.reader import read_measurement_set
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.serialize import from_json
+from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
 
 TYPES = (
@@ -46,10 +47,14 @@ class Subtraction:
 
 
 class UvcontsubResult(Result):
-    """Fits by field and window, and the new measurement sets by the name of the old."""
+    """Fits by field and window, and the new measurement sets by the name of the old.
+
+    ``skipped``: why there was nothing to do.
+    """
 
     subtractions: tuple[Subtraction, ...]
     outputs: dict[str, str]
+    skipped: str = ""
 
 
 class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
@@ -60,7 +65,8 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     the window, or spans less than a third of it (reference pipeline, 2026). The line data are a new measurement set of
     type REGCAL_LINE_SCIENCE.
 
-    A window in which no continuum was found is refused here: the reference fits all of its channels, lines included.
+    A window in which no continuum was found is left out, and named: the reference fits all of its channels, lines
+    included. There is nothing to do where the targets were split off for continuum only.
     """
 
     name = "hif_uvcontsub"
@@ -72,6 +78,12 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         return grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)[1]
 
     def run(self, ctx: StageContext, inputs: UvcontsubInputs) -> UvcontsubResult:
+        refused = sizelimits.refusal(ctx)
+        if refused:
+            return UvcontsubResult(subtractions=(), outputs={}, failures=refused)
+        if linefree.continuum_only(ctx.measurement_sets(inputs.vis)):
+            ctx.log.info(linefree.NO_LINES)
+            return UvcontsubResult(subtractions=(), outputs={}, skipped=linefree.NO_LINES)
         datatype, sets = grids.best_type(ctx.measurement_sets(inputs.vis), TYPES)
         if datatype is None:
             raise PlError("There are no calibrated data to subtract a continuum from: run hif_applycal first.")
@@ -81,8 +93,12 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         found: list[Subtraction] = []
         outputs: dict[str, str] = {}
         added = []
+        failures: list[ItemFailure] = []
         for ms in sets:
-            parts = _fits(ms, records, inputs, VirtualSpws.of(ctx.context.measurement_sets))
+            parts, without = _fits(ms, records, inputs, VirtualSpws.of(ctx.context.measurement_sets))
+            failures += without
+            for failure in without:
+                ctx.log.warning(f"{failure.item}: {failure.reason}")
             if not parts:
                 ctx.log.warning(f"{ms.name} has no field with known continuum.")
                 continue
@@ -106,12 +122,16 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
             added.append(AddMeasurementSet(line.with_data_type(DataType.REGCAL_LINE_SCIENCE, "DATA")))
             outputs[ms.name] = output
             found += [attrs.evolve(p, outputvis=output) for p in parts]
-        return UvcontsubResult(subtractions=tuple(found), outputs=outputs, effects=tuple(added))
+        return UvcontsubResult(
+            subtractions=tuple(found), outputs=outputs, failures=tuple(failures), effects=tuple(added)
+        )
 
 
 def _fits(
     ms: MeasurementSet, records: dict[str, ContinuumRecord], inputs: UvcontsubInputs, virtual: VirtualSpws
-) -> list[Subtraction]:
+) -> tuple[list[Subtraction], list[ItemFailure]]:
+    """What to fit where, and the windows without continuum."""
+    without: list[ItemFailure] = []
     wanted = set(ms.field_ids(inputs.field)) if inputs.field else {f.id for f in ms.fields}
     parts = []
     for field in ms.fields_with_intent(inputs.intent):
@@ -123,10 +143,14 @@ def _fits(
                 continue
             channels = record.channels.get(ms.name, ())
             if not channels:
-                raise PlError(
-                    f"hif_findcont found no continuum of {field.name} in spw {record.spw}; give the channels by hand"
-                    " or leave this field out with the parameter field."
+                without.append(
+                    ItemFailure(
+                        f"{ms.name}, {field.name}, spw {record.spw}",
+                        "hif_findcont found no continuum, so nothing was subtracted and there is no cube; give the"
+                        " channels with its parameter contfile.",
+                    )
                 )
+                continue
             order = record.fit_order if inputs.fitorder is None else inputs.fitorder
             reason = "given by the user" if inputs.fitorder is not None else (
                 "the continuum is too narrow for a slope" if record.fit_order == 0 else "the continuum can hold a slope"
@@ -137,7 +161,7 @@ def _fits(
                     channels="" if record.all_continuum else channel_text(channels), order=order, reason=reason,
                 )
             )  # fmt: skip
-    return parts
+    return parts, without
 
 
 def _fitspec(parts: list[Subtraction]) -> dict[str, dict[str, dict[str, object]]]:

@@ -19,9 +19,18 @@ from pl_kernel import renderer
 C_KM_S = 299_792.458
 
 
+def _nothing(page: Any, result: FindcontResult | UvcontsubResult) -> bool:
+    """Say why there was nothing to do, where that is so."""
+    if result.skipped:
+        page.note(result.skipped, "info")
+    return bool(result.skipped)
+
+
 @renderer(FindcontResult)
 def findcont_page(page: Any, ctx: Any, result: FindcontResult) -> None:
     """Ranges, spectra with the ranges marked, and where the emission is."""
+    if _nothing(page, result):
+        return
     page.section("Continuum ranges")
     page.table(
         ["Field", "Spw", "Status", "From", "To", "Frame", "Channels", "Share", "Line at"],
@@ -99,7 +108,11 @@ def draw_dirty(ctx: Any, found: FoundContinuum, path: Path) -> None:
 @renderer(UvcontsubResult)
 def uvcontsub_page(page: Any, ctx: Any, result: UvcontsubResult) -> None:
     """What was fitted where."""
+    if _nothing(page, result):
+        return
     page.section("Fits")
+    for failure in result.failures:
+        page.note(f"{failure.item}: {failure.reason}", "warning" if result.subtractions else "error")
     page.table(
         ["Measurement set", "Field", "Spw", "Channels", "Order", "Why", "Line data"],
         [[s.vis, s.field, s.spw, s.channels or "all", s.order, s.reason, s.outputvis] for s in result.subtractions],

@@ -14,12 +14,17 @@ def checkproductsize_page(page: Page, ctx: Any, result: CheckproductsizeResult) 
     """Allowed, predicted and mitigated sizes, and what was decided."""
     page.section("Sizes", anchor="sizes")
     page.note(result.reason, {"OK": "info", "MITIGATED": "warning", "ERROR": "error"}[result.status])  # type: ignore[arg-type]
+    if result.crowded:
+        page.note(
+            "There are more than 30 targets, and more than 960 channels to image of each: this takes long.", "warning"
+        )
     limits = result.limits
 
     def limit(value: float) -> float | str:
         return "none" if value == -1 else value
 
     if limits.by_bytes:
+        last = "none" if limits.last_gb == -1 else f"{limits.last_gb:g} GB"
         page.table(
             ["Size", "Allowed", "Predicted", "Mitigated"],
             [["Largest cube", limit(limits.maxcubesize), largest_cube_gb(result.before), largest_cube_gb(result.after)],
@@ -28,10 +33,13 @@ def checkproductsize_page(page: Page, ctx: Any, result: CheckproductsizeResult) 
             formats={"Predicted": ".3g", "Mitigated": ".3g"},
         )  # fmt: skip
         page.facts({
+            "Cube that is made at all": f"up to {last}" if last != "none" else "any",
             "Binning": ", ".join(f"spw {s}: {n}" for s, n in result.nbins.items()) or "none",
             "Field of view": result.hm_imsize or "default", "Cell": result.hm_cell or "default",
             "Fields": ", ".join(result.fields) or "all", "Spws": ", ".join(map(str, result.spws)) or "all",
         })  # fmt: skip
+    if not result.before:
+        return
     after = {(s.field, s.spws): s for s in result.after}
     page.table(
         ["Field", "Spw", "Pixels", "Channels", "Pixels made", "Channels made"],
