@@ -212,6 +212,12 @@ def import_ms(ctx: StageContext, source: Path, name: str, in_place: bool) -> tup
     target = ctx.work / name
     linked = working_copy(ctx, source.resolve(), target)
     ctx.files.record("copytree", source.resolve(), target)
+    versions = source.resolve().with_name(f"{source.resolve().name}.flagversions")
+    if (versions / "FLAG_VERSION_LIST").is_file():  # what was flagged before what, in the run that made these data
+        place = target.with_name(f"{target.name}.flagversions")
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(versions, place, ignore_dangling_symlinks=True)
+        ctx.files.record("copytree", versions, place)
     return target, "linked" if linked else "copied"
 
 

@@ -123,13 +123,13 @@ def test_flags_of_the_user_on_targets_want_a_look() -> None:
         assert found.score == score and "20.00%" in found.long
 
 
-def test_line_windows_without_a_line_measurement_set_cost_score() -> None:
+def test_line_windows_with_the_flags_they_came_with_cost_score() -> None:
     from pl_hifv.qa.delivery import targets_split
-    from pl_hifv.stages.mstransform import NO_FLAGS, MstransformResult, Split
+    from pl_hifv.stages.mstransform import AS_THEY_CAME, MstransformResult, Split
 
     whole = Split(vis="a.ms", kind="continuum", name="c.ms", path="c.ms", rows=5)
     for line, expected in (
-        (Split(vis="a.ms", kind="line", reason=NO_FLAGS, lost=True), [0.5, 1.0]),
+        (Split(vis="a.ms", kind="line", name="l.ms", reason=AS_THEY_CAME, doubtful=True), [0.5, 1.0]),
         (Split(vis="a.ms", kind="line", reason="there are no line windows."), [1.0]),
     ):
         assert [s.score for s in targets_split(MstransformResult(splits=(whole, line)))] == expected

@@ -15,7 +15,7 @@ from pl_kernel.qa import AppliesTo, linear
 
 FEW = 6
 """More names than that are not listed in a sentence: a mosaic has thousands."""
-LINE_LOST = 0.5
+LINES_FLAGGED = 0.5
 TEMPLATE_USED = 0.3
 """As in hifv_flagdata (reference pipeline, 2026)."""
 OFTEN = 0.01
@@ -208,15 +208,15 @@ def summary_drawn(result: PlotsummaryResult) -> list[QAScore]:
 
 @scorer(MstransformResult, topic="dataset")
 def targets_split(result: MstransformResult) -> list[QAScore]:
-    """Whether the continuum measurement sets exist; 0.5 where line windows were lost for want of flags."""
-    lost = [
+    """Whether the continuum measurement sets exist; 0.5 where lines may have been flagged as interference."""
+    doubtful = [
         QAScore(
-            metric="mstransform.line_lost", value=s.vis, score=LINE_LOST, short="no line measurement set",
-            long=f"{s.vis} has line windows and no line measurement set: {s.reason}", applies_to=AppliesTo(vis=s.vis),
+            metric="mstransform.line_flags", value=s.vis, score=LINES_FLAGGED, short="lines may be flagged",
+            long=f"The line windows of {s.vis} were {s.reason}", applies_to=AppliesTo(vis=s.vis),
         )
-        for s in result.splits if s.lost
+        for s in result.splits if s.doubtful
     ]  # fmt: skip
-    return lost + [
+    return doubtful + [
         QAScore(
             metric="mstransform.made", value=s.rows, score=1.0 if s.rows else 0.0, short=f"{s.name}",
             long=f"{s.name} holds {s.rows} rows of {', '.join(s.fields)}." if s.rows

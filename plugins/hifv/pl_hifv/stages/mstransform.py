@@ -24,8 +24,10 @@ _TEMPLATE = """# Flags of the user for the targets of {name}, one command of CAS
 """
 
 
-NO_FLAGS = "there are no flags from before the flagging of targets."
-"""Why no line measurement set could be made of data that have line windows."""
+AS_THEY_CAME = "made with the flags the data came with: lines may be flagged as interference."
+"""Remark on the line data of a calibrated measurement set whose flags from before the flagging of targets are gone."""
+_TARGET_FLAGS = "hifv_checkflag_target-vla"
+"""Part of the name of these flags, in this pipeline and the reference (2026)."""
 
 
 class MstransformInputs(Inputs):
@@ -42,9 +44,9 @@ class MstransformInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class Split:
-    """One measurement set made from another; ``path`` is empty where none was made, and ``reason`` says why.
+    """One measurement set made from another; ``path`` is empty where none was made.
 
-    ``lost`` where it should have been made and could not be.
+    ``reason`` says why none was, or what else is to be known; ``doubtful`` where lines may be flagged.
     """
 
     vis: str
@@ -56,7 +58,7 @@ class Split:
     rows: int = 0
     size_bytes: int = 0
     reason: str = ""
-    lost: bool = False
+    doubtful: bool = False
 
 
 class MstransformResult(Result):
@@ -72,8 +74,10 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
     windows with the flags from before interference was looked for in the targets, because what rflag takes for
     interference may be a line. Spw, field and antenna ids stay as they are. Averaging in channels or time is possible.
 
-    No line windows, or no such flags, means no line measurement set, and a sentence that says so. The flags of the
-    parent are put back whatever happens.
+    The flags from before are those of this run, or of the run that calibrated the data, where they came with their
+    flag versions. Failing these the flags are taken as they are, which costs score where the data came calibrated: the
+    reference pipeline (2026) makes no line measurement set then. No line windows mean none, and a sentence that says
+    so. The flags of the parent are put back whatever happens.
     """
 
     name = "hifv_mstransform"
@@ -115,37 +119,47 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
             line = self._line(ctx, ms, part, inputs)
             if isinstance(line, str):
                 ctx.log.info(f"{ms.name}: {line}")
-                splits.append(Split(vis=ms.name, kind="line", reason=line, lost=line == NO_FLAGS))
+                splits.append(Split(vis=ms.name, kind="line", reason=line))
             else:
+                made, doubtful = line
                 selection = inputs.spw_line or compact_ids(line_spws(ctx, ms))
-                splits.append(_described(ms, line, part, selection, "line"))
-                effects.append(AddMeasurementSet(line))
+                remark = {"reason": AS_THEY_CAME, "doubtful": True} if doubtful else {}
+                splits.append(attrs.evolve(_described(ms, made, part, selection, "line"), **remark))
+                effects.append(AddMeasurementSet(made))
             _write_template(ms)
             ctx.progress(count, len(sets), ms.name)
         return MstransformResult(splits=tuple(splits), effects=tuple(effects))
 
     def _line(
         self, ctx: StageContext, ms: MeasurementSet, part: Part, inputs: MstransformInputs
-    ) -> MeasurementSet | str:
-        """The line measurement set, or why there is none."""
+    ) -> tuple[MeasurementSet, bool] | str:
+        """The line measurement set and whether its lines may be flagged, or why there is none."""
         if inputs.omit_contline_ms:
             return "a line measurement set was not asked for."
         spw = inputs.spw_line or compact_ids(line_spws(ctx, ms))
         if not spw:
             return "there are no line windows."
-        version = versions.recorded(ctx, ms).get("target", "")
-        if version not in versions.names(ctx, ms):
-            ctx.log.warning(
-                f"{ms.name} has no flags from before the flagging of targets (hifv_checkflag target-vla), so no line"
-                " measurement set is made."
-            )
-            return NO_FLAGS
+        name = inputs.outputvis_for_line or f"{ms.stem}_targets.ms"
+        version = _flags_before(ctx, ms)
+        if not version:
+            doubtful = not ctx.calibration.merged(ms, state="applied")  # calibrated elsewhere
+            if doubtful:
+                ctx.log.warning(f"{ms.name}, line windows: {AS_THEY_CAME}")
+            return _split(ctx, ms, part, spw, name, DataType.REGCAL_CONTLINE_SCIENCE, inputs), doubtful
         with ctx.flags_restored(ms):
             versions.restore(ctx, ms, version)
-            name = inputs.outputvis_for_line or f"{ms.stem}_targets.ms"
             made = _split(ctx, ms, part, spw, name, DataType.REGCAL_CONTLINE_SCIENCE, inputs)
         versions.save(ctx, made, version, f"flags of {ms.name} before interference was looked for in the targets")
-        return made
+        return made, False
+
+
+def _flags_before(ctx: StageContext, ms: MeasurementSet) -> str:
+    """Name of the flags from before interference was looked for in the targets; empty where there are none."""
+    known = versions.names(ctx, ms)
+    version = versions.recorded(ctx, ms).get("target", "")
+    if version in known:
+        return version
+    return next((name for name in reversed(known) if _TARGET_FLAGS in name), "")
 
 
 def _observed(ms: MeasurementSet, part: Part) -> str:
@@ -165,8 +179,9 @@ def _split(
         averaging |= {"chanaverage": True, "chanbin": inputs.chanbin}
     if inputs.timebin.strip() not in ("", "0s", "0"):
         averaging |= {"timeaverage": True, "timebin": inputs.timebin}
+    column = "corrected" if ms.column_of(DataType.REGCAL_CONTLINE_ALL) == "CORRECTED_DATA" else "data"
     ctx.casa.mstransform(
-        vis=ms.path, outputvis=path, datacolumn="corrected", reindex=False, spw=spw,
+        vis=ms.path, outputvis=path, datacolumn=column, reindex=False, spw=spw,
         field=",".join(str(f) for f in part.fields), scan=",".join(str(s) for s in part.scans), **averaging,
     )  # fmt: skip
     made = read_measurement_set(
