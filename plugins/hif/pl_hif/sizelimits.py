@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pl_hif.targets import SIZE_MITIGATION
-from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
-
-EVERYTHING = "all images"
-"""What a refusal is of."""
 
 
 def decided(ctx: StageContext) -> dict[str, Any]:
@@ -17,10 +13,10 @@ def decided(ctx: StageContext) -> dict[str, Any]:
     return dict(ctx.value(SIZE_MITIGATION) or {})
 
 
-def refusal(ctx: StageContext) -> tuple[ItemFailure, ...]:
+def refusal(ctx: StageContext) -> str:
     """Why nothing is to be imaged; empty where the images fit."""
     found = decided(ctx)
     if found.get("status") != "ERROR":
-        return ()
+        return ""
     reason = str(found.get("reason") or "The images would be too large.")
-    return (ItemFailure(EVERYTHING, f"hif_checkproductsize refused them. {reason}"),)
+    return f"hif_checkproductsize refused to make images of the targets. {reason}"

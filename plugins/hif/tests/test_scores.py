@@ -321,3 +321,30 @@ def test_dynamic_range_counts_for_calibrators_only() -> None:
     assert "image.dynamic_range" not in images(made(0.001))
     # 0.05/0.001 = 50: (50 − 5)/95.
     assert images(made(0.001, intent="PHASE"))["image.dynamic_range"].score == pytest.approx(45 / 95)
+
+
+def test_nothing_to_do_is_no_score_and_a_refusal_is_none_at_all() -> None:
+    for result in (
+        FindcontResult(found=(), expected=0, datatype="", skipped="No lines."),
+        UvcontsubResult(subtractions=(), outputs={}, skipped="No lines."),
+    ):
+        (found,) = _scores(result)
+        assert (found.score, found.long) == (None, "No lines.")
+        (found,) = _scores(attrs.evolve(result, skipped="", refusal="Too large."))
+        assert (found.score, found.long) == (0.0, "Too large.")
+
+
+def test_windows_without_continuum_cost_their_part() -> None:
+    fit = Subtraction(
+        vis="a.ms", outputvis="b.ms", field="f", field_id=0, spw=0, channels="", order=1, reason=""
+    )
+    lacking = ItemFailure("a.ms, f, spw 1", "hif_findcont found no continuum.")
+    (found,) = _scores(UvcontsubResult(subtractions=(fit,), outputs={"a.ms": "b.ms"}, failures=(lacking,)))
+    assert found.score == 0.5 and "1 of 2" in found.long and "a.ms, f, spw 1" in found.long
+
+
+def _scores(result: FindcontResult | UvcontsubResult) -> list[QAScore]:
+    found = (
+        img.continuum_found(result) if isinstance(result, FindcontResult) else img.continuum_subtracted(result)
+    )
+    return found if isinstance(found, list) else [found]

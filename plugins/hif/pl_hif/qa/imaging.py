@@ -36,8 +36,8 @@ def attainable_range(antennas: int) -> float:
 @scorer(FindcontResult)
 def continuum_found(result: FindcontResult) -> list[QAScore]:
     """Found of expected; a single range below 5 % of the channels 0.6; none where there was nothing to look for."""
-    if result.skipped:
-        return [_skipped("findcont.found", result.skipped)]
+    if result.skipped or result.refusal:
+        return [_nothing("findcont.found", result.skipped, result.refusal)]
     count = len(result.found)
     scores = [
         QAScore(
@@ -64,8 +64,8 @@ def continuum_found(result: FindcontResult) -> list[QAScore]:
 @scorer(UvcontsubResult)
 def continuum_subtracted(result: UvcontsubResult) -> QAScore:
     """Windows in which the continuum was subtracted, of all; none where there was nothing to subtract."""
-    if result.skipped:
-        return _skipped("uvcontsub.applied", result.skipped)
+    if result.skipped or result.refusal:
+        return _nothing("uvcontsub.applied", result.skipped, result.refusal)
     done = len(result.subtractions)
     expected = done + len(result.failures)
     return QAScore(
@@ -76,8 +76,12 @@ def continuum_subtracted(result: UvcontsubResult) -> QAScore:
     )  # fmt: skip
 
 
-def _skipped(metric: str, reason: str) -> QAScore:
-    return QAScore(metric=metric, value=0, score=None, short="Nothing to do", long=reason)
+def _nothing(metric: str, skipped: str, refusal: str) -> QAScore:
+    """No score where there was nothing to do, 0 where the images would be too large."""
+    return QAScore(
+        metric=metric, value=0, score=0.0 if refusal else None,
+        short="Images too large" if refusal else "Nothing to do", long=refusal or skipped,
+    )  # fmt: skip
 
 
 def _named(failures: Sequence[ItemFailure]) -> str:

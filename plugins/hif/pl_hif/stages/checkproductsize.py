@@ -88,6 +88,10 @@ class Checkproductsize(Stage[CheckproductsizeInputs, CheckproductsizeResult]):
         return _finish(job.images() if limits.maximsize != -1 else job.cubes())
 
 
+def _images(count: int) -> str:
+    return "One image" if count == 1 else f"{count} images"
+
+
 def _finish(result: CheckproductsizeResult) -> CheckproductsizeResult:
     value = {
         "status": result.status, "reason": result.reason, "nbins": result.nbins, "hm_imsize": result.hm_imsize,
@@ -133,7 +137,7 @@ class _Check:
             targets[key] = {"cell": "4ppb", "imsize": [cut.nx, cut.ny] if cut != smaller else None}
         status, reason = "OK", f"No image exceeds {limit} pixels."
         if targets:
-            status, reason = "MITIGATED", f"{len(targets)} images would exceed {limit} pixels and are made smaller."
+            status, reason = "MITIGATED", f"{_images(len(targets))} would exceed {limit} pixels: made smaller."
         return CheckproductsizeResult(
             status=status, reason=reason, limits=self.limits, before=before, after=tuple(after), targets=targets
         )

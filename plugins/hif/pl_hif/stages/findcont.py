@@ -67,12 +67,16 @@ class FoundContinuum:
 
 
 class FindcontResult(Result):
-    """Continuum by field and window; what failed is among the failures. ``skipped``: why there was nothing to do."""
+    """Continuum by field and window; what failed is among the failures.
+
+    ``skipped``: why there was nothing to do; ``refusal``: why nothing was done.
+    """
 
     found: tuple[FoundContinuum, ...]
     expected: int
     datatype: str
     skipped: str = ""
+    refusal: str = ""
 
 
 class Findcont(Stage[FindcontInputs, FindcontResult]):
@@ -101,7 +105,8 @@ class Findcont(Stage[FindcontInputs, FindcontResult]):
     def run(self, ctx: StageContext, inputs: FindcontInputs) -> FindcontResult:
         refused = sizelimits.refusal(ctx)
         if refused:
-            return FindcontResult(found=(), expected=1, datatype="", failures=refused)
+            ctx.log.error(refused)
+            return FindcontResult(found=(), expected=0, datatype="", refusal=refused)
         if linefree.continuum_only(ctx.measurement_sets(inputs.vis)):
             ctx.log.info(linefree.NO_LINES)
             return FindcontResult(found=(), expected=0, datatype="", skipped=linefree.NO_LINES)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from pl_hif import cleaning, cubeparts, grids, measure, sizelimits
+from pl_hif import cleaning, cubeparts, grids, measure
 from pl_hif.cleaning import Attempt, Dirty, Settings
 from pl_hif.heuristics.taper import parse_uvtaper
 from pl_hif.heuristics.uvrange import parse_uvrange
@@ -181,7 +181,6 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
 
     def run(self, ctx: StageContext, inputs: MakeimagesInputs) -> MakeimagesResult:
         pending = [from_json(t, CleanTarget) for t in ctx.value(CLEAN_LIST) or []]
-        refused = sizelimits.refusal(ctx) if not pending else ()
         jobs = []
         for target in pending:
             masks = ctx.heuristic("imaging.automask", band=target.band)(
@@ -203,8 +202,7 @@ class Makeimages(Stage[MakeimagesInputs, MakeimagesResult]):
         effects: list[Effect] = [SetValue(CLEAN_LIST, None)]
         effects += [RegisterImage(r) for image in images for r in _records(image, self.name)]
         return MakeimagesResult(
-            images=tuple(images), expected=len(jobs) + len(refused), failures=(*failures, *refused),
-            effects=tuple(effects),
+            images=tuple(images), expected=len(jobs), failures=tuple(failures), effects=tuple(effects)
         )
 
 

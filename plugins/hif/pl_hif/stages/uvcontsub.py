@@ -49,12 +49,13 @@ class Subtraction:
 class UvcontsubResult(Result):
     """Fits by field and window, and the new measurement sets by the name of the old.
 
-    ``skipped``: why there was nothing to do.
+    ``skipped``: why there was nothing to do; ``refusal``: why nothing was done.
     """
 
     subtractions: tuple[Subtraction, ...]
     outputs: dict[str, str]
     skipped: str = ""
+    refusal: str = ""
 
 
 class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
@@ -80,7 +81,8 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     def run(self, ctx: StageContext, inputs: UvcontsubInputs) -> UvcontsubResult:
         refused = sizelimits.refusal(ctx)
         if refused:
-            return UvcontsubResult(subtractions=(), outputs={}, failures=refused)
+            ctx.log.error(refused)
+            return UvcontsubResult(subtractions=(), outputs={}, refusal=refused)
         if linefree.continuum_only(ctx.measurement_sets(inputs.vis)):
             ctx.log.info(linefree.NO_LINES)
             return UvcontsubResult(subtractions=(), outputs={}, skipped=linefree.NO_LINES)

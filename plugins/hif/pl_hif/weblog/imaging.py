@@ -21,9 +21,9 @@ C_KM_S = 299_792.458
 
 def _nothing(page: Any, result: FindcontResult | UvcontsubResult) -> bool:
     """Say why there was nothing to do, where that is so."""
-    if result.skipped:
-        page.note(result.skipped, "info")
-    return bool(result.skipped)
+    if result.skipped or result.refusal:
+        page.note(result.refusal or result.skipped, "error" if result.refusal else "info")
+    return bool(result.skipped or result.refusal)
 
 
 @renderer(FindcontResult)

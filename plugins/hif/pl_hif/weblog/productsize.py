@@ -33,7 +33,7 @@ def checkproductsize_page(page: Page, ctx: Any, result: CheckproductsizeResult) 
             formats={"Predicted": ".3g", "Mitigated": ".3g"},
         )  # fmt: skip
         page.facts({
-            "Cube that is made at all": f"up to {last}" if last != "none" else "any",
+            "Limit of a cube": last,
             "Binning": ", ".join(f"spw {s}: {n}" for s, n in result.nbins.items()) or "none",
             "Field of view": result.hm_imsize or "default", "Cell": result.hm_cell or "default",
             "Fields": ", ".join(result.fields) or "all", "Spws": ", ".join(map(str, result.spws)) or "all",
