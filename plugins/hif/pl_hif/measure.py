@@ -294,19 +294,33 @@ def expected_noise(ctx: Any, target: CleanTarget, most_rows: int = 20_000) -> Ex
             hands = [0, data.shape[0] - 1] if data.shape[0] in (2, 4) else [0]
             data, bad = data[hands], bad[hands] | ~inside[None, :, None]
             if length is not None:
+                # CASA selects rows, not channels: by the window's reference frequency.
                 with ctx.casa.table(f"{part.path}/SPECTRAL_WINDOW") as table:
-                    frequency = np.asarray(table.getcell("CHAN_FREQ", int(spw)))
-                bad = bad | ~within(limits, length[None, :], frequency[:, None])[None]
+                    reference = float(table.getcell("REF_FREQUENCY", int(spw)))
+                bad = bad | ~within(limits, length, reference)[None, None, :]
             sigma, correlated = channel_noise(data, bad)
+            joined = _channels_per_plane(ctx, part.path, int(spw), target)
             if sigma > 0:
-                variance.append((sigma * (1.0 if target.specmode == "cube" else correlated)) ** 2)
+                variance.append((sigma * (1.0 if joined < 2 else correlated)) ** 2)
             antennas |= {int(a) for end in ends for a in np.unique(end[~bad.all(axis=(0, 1))])}
             good = (~bad)[:, inside].sum(axis=(0, 2)) * step
             used = good[good > 0]
             if used.size:
-                per_plane += float(used.sum()) if target.specmode != "cube" else float(np.median(used))
+                per_plane += float(used.sum()) if target.specmode != "cube" else joined * float(np.median(used))
     rms = float(np.sqrt(np.mean(variance) / per_plane)) if variance and per_plane > 0 else 0.0
     return Expected(rms=rms, antennas=len(antennas))
+
+
+def _channels_per_plane(ctx: Any, path: str, spw: int, target: CleanTarget) -> float:
+    """How many channels of the data go into a plane of the image: in a cube those that its width joins."""
+    if target.specmode != "cube":
+        return math.inf
+    if not target.width_hz:
+        return 1.0
+    with ctx.casa.table(f"{path}/SPECTRAL_WINDOW") as table:
+        native = float(np.median(np.abs(table.getcell("CHAN_WIDTH", spw))))
+    ratio = abs(target.width_hz) / native
+    return ratio if ratio > 1.5 else 1.0
 
 
 def _sample_step(rows: int, most: int, antennas: int) -> int:

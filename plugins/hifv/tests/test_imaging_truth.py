@@ -167,3 +167,45 @@ def test_a_cube_in_parts_by_two_workers_is_the_cube_of_one_call(simulated: Any, 
     whole = {**dirty[0], "nchan": target["nchan"], "start": f"{target['start_hz']:.3f}Hz"}
     with Worker() as worker:
         assert worker.call(raw_dirty, str(tmp_path / "run" / "work"), whole) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set whose target has no flux density to speak of: its images are noise."""
+    from pl_kernel.compute import Worker
+
+    folder = tmp_path_factory.mktemp("empty")
+    with Worker() as worker:
+        worker.call(simulate_ideal, "vla-c-cont-d", str(folder / "empty.ms"), 5, 1e-6)
+    return folder / "empty.ms"
+
+
+@pytest.mark.parametrize(
+    ("listing", "making"),
+    [
+        ({"specmode": "cont", "uvtaper": ["5klambda"]}, {}),
+        ({"specmode": "cont", "uvrange": "3~9klambda"}, {}),
+        ({"specmode": "mfs", "spw": "1", "stokes": "IQUV"}, {"hm_weighting": "natural"}),
+        ({"specmode": "cube", "spw": "1", "nbins": "*:4"}, {}),
+    ],
+    ids=["taper", "baselines", "natural IQUV", "bins"],
+)
+def test_beam_and_noise_follow_what_the_user_selects(
+    empty: Path, tmp_path: Path, listing: dict[str, Any], making: dict[str, Any]
+) -> None:
+    made = image(
+        tmp_path / "run", empty, listing={"hm_imsize": "160", **listing}, hm_masking="none", niter=0, **making
+    )["images"][0]
+    target, numbers = made["target"], made["numbers"]
+    # The image is CASA's: its beam and its noise against the estimates made from the visibilities. The main lobe of a
+    # ring of baselines is no Gaussian; the pixels, for which the beam is estimated, can do with less.
+    close = 0.3 if "uvrange" in listing else 0.15
+    assert target["beam_estimate_arcsec"] == pytest.approx(numbers["beam"][1], rel=close)
+    # Between 3 and 9 klambda are 13 baselines, which hardly move: 26 numbers make the noise of the image, and its rms is
+    # uncertain by 14 per cent.
+    assert numbers["rms"] == pytest.approx(numbers["expected_rms"], rel=0.25 if "uvrange" in listing else 0.15)
+    assert numbers["shape"][2] == (4 if listing.get("stokes") else 1)
+    if "nbins" in listing:
+        # 32 channels of 4 MHz, one and a half lost at each end of data that move in frequency: 30, seven bins of four.
+        assert (target["nchan"], numbers["shape"][3]) == (7, 7)
+        assert target["width_hz"] == pytest.approx(16e6, rel=1e-3)
