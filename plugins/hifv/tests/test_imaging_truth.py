@@ -201,8 +201,8 @@ def test_beam_and_noise_follow_what_the_user_selects(
     # ring of baselines is no Gaussian; the pixels, for which the beam is estimated, can do with less.
     close = 0.3 if "uvrange" in listing else 0.15
     assert target["beam_estimate_arcsec"] == pytest.approx(numbers["beam"][1], rel=close)
-    # Between 3 and 9 klambda are 13 baselines, which hardly move: 26 numbers make the noise of the image, and its rms is
-    # uncertain by 14 per cent.
+    # Between 3 and 9 klambda are 13 baselines, which hardly move: 26 numbers make the noise of the image, and its rms
+    # is uncertain by 14 per cent.
     assert numbers["rms"] == pytest.approx(numbers["expected_rms"], rel=0.25 if "uvrange" in listing else 0.15)
     assert numbers["shape"][2] == (4 if listing.get("stokes") else 1)
     if "nbins" in listing:
