@@ -120,7 +120,7 @@ def pl_renderers() -> list[Lazy]:
         Lazy("hifv_importdata", "pl_hifv.weblog.pages:importdata_page"),
         Lazy("hifv_flagdata", "pl_hifv.weblog.pages:flagdata_page"),
         Lazy("hifv_vlasetjy", "pl_hifv.weblog.pages:vlasetjy_page"),
-        Lazy("hifv_priorcals", "pl_hifv.weblog.pages:priorcals_page"),
+        Lazy("hifv_priorcals", "pl_hifv.weblog.priors:priorcals_page"),
         Lazy("hifv_testBPdcals", "pl_hifv.weblog.bpdcals:test_page"),
         Lazy("hifv_semiFinalBPdcals", "pl_hifv.weblog.bpdcals:semifinal_page"),
         Lazy("hifv_solint", "pl_hifv.weblog.solint:solint_page"),

@@ -87,10 +87,30 @@ def reduce(tmp: Path, name: str, faults: tuple = ()) -> Reduction:
 
     data = tmp / f"{name}.ms"
     simulate(observation(), data, seed=5, faults=faults)
+    write_tec_map(tmp / f"{name}.ms.IGS_TEC.im")
     with Session.create(tmp / name) as session:
         for stage in STAGES:
             session.run_stage(stage, **({"vis": [str(data)]} if stage == "hifv_importdata" else {}))
     return Reduction(tmp / name, Truth.load(data))
+
+
+def write_tec_map(path: Path) -> None:
+    """A map of the ionosphere as CASA's tec_maps writes it, two-hourly for the day of the observation.
+
+    Electron content: 30 TECU + 0.05 per degree of longitude + 0.1 per degree of latitude + 0.5 per hour.
+    """
+    from pl_sim.casa import tool
+
+    longitude, latitude, hours = -180 + 5.0 * np.arange(73), 87.5 - 2.5 * np.arange(71), 2.0 * np.arange(13)
+    image, system = tool("image"), tool("coordsys")
+    axes = system.newcoordsys(linear=3)
+    axes.setunits(type="linear", value="deg deg s", overwrite=True)
+    axes.setreferencevalue([-180.0, 87.5, 60319 * 86400.0])  # 2024-01-10
+    axes.setincrement(type="linear", value=[5.0, -2.5, 7200.0])
+    tecu = 30 + 0.05 * longitude[:, None, None] + 0.1 * latitude[:, None] + 0.5 * hours
+    image.fromarray(outfile=str(path), pixels=tecu, csys=axes.torecord(), overwrite=True)
+    for one in (image, system, axes):
+        one.done()
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +254,34 @@ def test_pages_are_complete(clean: Reduction) -> None:
         groups = [b for s in page["sections"] for b in s["blocks"] if b["type"] == "plots"]
         assert groups
         assert not [b["failed"] for b in groups if b["failed"]]
+
+
+def test_all_priors_are_made_and_those_asked_for_are_applied(clean: Reduction) -> None:
+    priors = clean.result("hifv_priorcals")["priors"]
+    assert [p["kind"] for p in priors if p["caltable"]] == ["gceff", "opac", "rq", "swpow"]
+    assert [p["kind"] for p in priors if p["registered"]] == ["gceff", "opac", "rq"]
+    for one in priors:
+        assert not one["caltable"] or (clean.root / "work" / one["caltable"]).is_dir()
+
+
+def test_opacities_lie_on_the_curve_that_the_page_shows(clean: Reduction) -> None:
+    result = clean.result("hifv_priorcals")
+    (curve,) = result["curves"]
+    model = np.add(curve["dry"], curve["wet"])
+    for one in result["opacities"]:
+        assert np.interp(one["frequency_hz"], curve["frequency_hz"], model) == pytest.approx(one["tau"], rel=0.01)
+
+
+def test_the_electron_content_over_the_array_is_read_from_the_map(clean: Reduction) -> None:
+    (above,) = clean.result("hifv_priorcals")["ionosphere"]
+    # At 107.62° west, 34.08° north; the observation begins at 11:10 and lasts minutes.
+    at_site = 30 - 0.05 * 107.62 + 0.1 * 34.08
+    assert above["tecu"] == pytest.approx([at_site + k for k in range(13)], abs=0.01)
+    assert 11.1 < (above["begin_s"] - above["time_s"][0]) / 3600 < 11.25
+    page = clean._json("hifv_priorcals", "page.json")
+    drawn = [b for s in page["sections"] for b in s["blocks"] if b["type"] == "plots"]
+    assert {"zenithopacity", "tec"} <= {b["name"] for b in drawn}
+    assert not [b["failed"] for b in drawn if b["failed"]]
 
 
 def test_final_tables_are_registered_in_order_after_the_priors(clean: Reduction) -> None:

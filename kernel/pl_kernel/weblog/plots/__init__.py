@@ -54,6 +54,7 @@ from pl_kernel.weblog.plots.style import (
     figure,
     kept_figure,
     mjd_seconds_to_dates,
+    time_axis,
 )
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "scatter",
     "scatter_grid",
     "spectrum",
+    "time_axis",
     "timeline",
     "uv_coverage",
     "vs_frequency",

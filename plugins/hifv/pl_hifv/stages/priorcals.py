@@ -8,12 +8,14 @@ from pathlib import Path
 import attrs
 
 from pl_hifv.antenna_positions import AntennaOffset, ask, read_offsets, write_offsets
-from pl_hifv.heuristics import opacity
+from pl_hifv.atmosphere import Opacity, OpacityCurve, opacities, water
+from pl_hifv.ionosphere import Ionosphere, find_map, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.common.flagcommands import find_file
-from pl_kernel.effects import RegisterCalibration
-from pl_kernel.ms.model import MeasurementSet, SpectralWindow
+from pl_kernel.effects import Effect, RegisterCalibration, SetValue
+from pl_kernel.ms.model import MeasurementSet
+from pl_kernel.stage import joined
 from pl_kernel.stage_context import StageContext
 
 REQUANTIZER_FROM = datetime(2011, 2, 24, tzinfo=UTC)
@@ -21,6 +23,10 @@ REQUANTIZER_FROM = datetime(2011, 2, 24, tzinfo=UTC)
 
 TROPOSPHERE_WRONG = (datetime(2016, 8, 9, tzinfo=UTC), datetime(2016, 11, 15, tzinfo=UTC))
 """When the delays of the array were set with a wrong model of the troposphere."""
+ORDER = ("gceff", "opac", "rq", "antpos", "tecim", "swpow")
+"""Order of registration, which is that of application (reference pipeline, 2026)."""
+RQ_VALUE = "hifv.rq"
+"""Tables of requantizer gains by measurement set, registered or not: hifv_syspower looks for them."""
 MANY_MOVED = 0.5
 """Corrections of more than this part of the antennas are unusual (reference pipeline, 2026)."""
 
@@ -46,9 +52,16 @@ class PriorcalsInputs(Inputs):
     apply_tec_correction: bool = param(
         False, doc="Correct for the ionosphere's dispersive delay and rotation, with the map of tecmap."
     )
-    tecmap: Path | None = param(None, doc="CASA image of the ionosphere's electron content over the array.")
-    show_tec_maps: bool = param(False, doc="Accepted for old recipes: maps are never asked of a service.", hidden=True)
-    swpow_spw: str = param("", doc="Accepted for old recipes: all windows are drawn.", hidden=True)
+    tecmap: Path | None = param(
+        None, doc="CASA image of the ionosphere's electron content over the array, as CASA's tec_maps writes it;"
+        " default NAME.ms.IGS_TEC.im or iono.IGS_TEC.im in the work folder or beside the run.",
+    )  # fmt: skip
+    show_tec_maps: bool = param(
+        True, doc="Show the electron content on the page, applied or not, where there is a map. No service is asked."
+    )
+    swpow_spw: str = param(
+        "", doc="Windows whose switched power the page shows, as a CASA selection; default one of each baseband."
+    )
     pwv: float | None = param(None, unit="mm", doc="Water above the array; default from weather data and season.")
 
 
@@ -56,7 +69,8 @@ class PriorcalsInputs(Inputs):
 class Prior:
     """One kind of prior calibration of one measurement set: a caltable, or why there is none.
 
-    ``expected`` tells a table that should exist and does not from one that does not apply to these data.
+    ``expected`` tells a table that should exist and does not from one that does not apply to these data, or that was
+    not asked for; ``registered`` one that is applied from now on.
     """
 
     vis: str
@@ -67,40 +81,35 @@ class Prior:
     registered: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class Opacity:
-    """Zenith opacity of one window, in nepers."""
-
-    vis: str
-    spw: int
-    frequency_hz: float
-    tau: float
-
-
 class PriorcalsResult(Result):
     """What was made, what was skipped and why."""
 
     priors: tuple[Prior, ...]
     opacities: tuple[Opacity, ...] = ()
+    curves: tuple[OpacityCurve, ...] = ()
     offsets: tuple[AntennaOffset, ...] = ()
     pwv_mm: dict[str, float] = attrs.field(factory=dict)
     pwv_reason: dict[str, str] = attrs.field(factory=dict)
+    ionosphere: tuple[Ionosphere, ...] = ()
+    swpow_spw: str = joined("".join, "")
 
 
 class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
     """Make the calibrations known before any solving.
 
-    Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains
-    (``rq``, only for data since February 2011 that carry the SYSPOWER table) or, if asked for, the gains of the
-    switched power (``swpow``, which contain them), corrections of antenna positions (``antpos``, from a file).
+    Gain curves and efficiencies (gencal ``gceff``), opacity of the zenith per window (``opac``), requantizer gains and
+    gains of the switched power (``rq``, ``swpow``; for data since February 2011 that carry the SYSPOWER table),
+    corrections of antenna positions (``antpos``, from a file), the ionosphere (``tecim``, from a map in a file). All
+    that the data allow are made; the apply parameters decide which are registered, in this order: gceff, opac, rq,
+    antpos, tecim, swpow. The requantizer's gains are part of those of the switched power, so only one of both is.
 
     The opacity comes from CASA's model of the atmosphere with the water vapour of season and weather stations. The
-    reference pipeline calls plotweather for it, which draws a plot no one waits for (75 s). Antenna positions are
-    taken from a file (antennapos.csv in the work folder or beside the run, if it is there); without one, and only if
-    asked for, from the observatory's list on the web, with a time-out, and what it says is written to that file in the
-    work folder: a run must not depend on a network silently, and a repeated one gives the same. The ionosphere
-    (``tecim``) needs a map in a file: the service that has them asks for an account. What does not apply to the data is
-    listed with the reason; what was asked for and is not to be had costs score.
+    reference pipeline calls plotweather for it (75 s). Antenna positions are taken from a file (antennapos.csv in the
+    work folder or beside the run, if it is there); without one, and only if asked for, from the observatory's list on
+    the web, with a time-out, and what it says is written to that file in the work folder: a run must not depend on a
+    network silently, and a repeated one gives the same. The service that has maps of the ionosphere asks for an
+    account: CASA's tec_maps makes the file. What does not apply to the data is listed with the reason; what was asked
+    for and is not to be had costs score.
     """
 
     name = "hifv_priorcals"
@@ -108,140 +117,121 @@ class Priorcals(Stage[PriorcalsInputs, PriorcalsResult]):
     topic = "calibration"
     each_set = True
 
+    def check(self, ctx: StageContext, inputs: PriorcalsInputs) -> None:
+        for ms in ctx.measurement_sets(inputs.vis):
+            find_map(ms, inputs.tecmap)
+            if inputs.swpow_spw and not ms.spw_ids(inputs.swpow_spw):
+                raise PlError(f"swpow_spw '{inputs.swpow_spw}' selects no spectral window of {ms.name}.")
+
     def run(self, ctx: StageContext, inputs: PriorcalsInputs) -> PriorcalsResult:
         priors: list[Prior] = []
-        opacities: list[Opacity] = []
+        taus: list[Opacity] = []
+        curves: list[OpacityCurve] = []
         offsets: list[AntennaOffset] = []
-        water: dict[str, float] = {}
+        above: list[Ionosphere] = []
+        pwv: dict[str, float] = {}
         why: dict[str, str] = {}
         for ms in ctx.measurement_sets(inputs.vis):
-            priors.append(_gain_curve(ctx, ms, inputs.apply_gaincurves))
-            water[ms.name], why[ms.name] = _water(ms, inputs.pwv)
-            made, taus = _opacity(ctx, ms, water[ms.name], inputs.apply_opcal)
-            priors.append(made)
-            opacities += taus
-            priors.append(_requantizer(ctx, ms, inputs.apply_rqcal and not inputs.apply_swpowcal))
-            priors.append(_switched_power(ctx, ms, inputs.apply_swpowcal))
-            made, moved = _positions(ctx, ms, inputs)
-            priors.append(_semester_16b(ctx, ms, made) if inputs.apply_antpos else made)
+            pwv[ms.name], why[ms.name] = water(ms, inputs.pwv)
+            found, drawn = opacities(ctx, ms, pwv[ms.name])
+            taus += found
+            curves += drawn
+            made = [
+                _gain_curve(ctx, ms, inputs), _opacity(ctx, ms, found, pwv[ms.name], inputs),
+                _requantizer(ctx, ms, inputs), _switched_power(ctx, ms, inputs),
+            ]  # fmt: skip
+            positions, moved = _positions(ctx, ms, inputs)
+            made.append(_semester_16b(ctx, ms, positions) if inputs.apply_antpos else positions)
             offsets += moved
-            priors.append(_ionosphere(ctx, ms, inputs))
-        effects = tuple(
-            RegisterCalibration(
-                CalApplication(
-                    CalTo(vis=p.vis), (CalFrom(gaintable=p.caltable, caltype=p.kind, calwt=False, interp=""),),
-                    origin=self.name,
-                )
-            )
-            for p in priors
-            if p.registered
-        )  # fmt: skip
+            ionosphere, seen = _ionosphere(ctx, ms, inputs)
+            above += seen
+            priors += sorted([*made, ionosphere], key=lambda p: ORDER.index(p.kind))
         return PriorcalsResult(
-            priors=tuple(priors), opacities=tuple(opacities), offsets=tuple(offsets), pwv_mm=water, pwv_reason=why,
-            effects=effects,
+            priors=tuple(priors), opacities=tuple(taus), curves=tuple(curves), offsets=tuple(offsets), pwv_mm=pwv,
+            pwv_reason=why, ionosphere=tuple(above), swpow_spw=inputs.swpow_spw,
+            effects=_effects(ctx, priors, self.name),
         )  # fmt: skip
 
 
-def _made(ctx: StageContext, ms: MeasurementSet, kind: str, reason: str, **arguments: object) -> Prior:
-    """Call gencal and see whether it wrote its table; gencal multiplies into an existing one, so none may exist."""
+def _effects(ctx: StageContext, priors: list[Prior], origin: str) -> tuple[Effect, ...]:
+    """Registrations, and where the requantizer's gains are."""
+    effects: list[Effect] = []
+    for p in priors:
+        if p.registered:
+            calfrom = CalFrom(gaintable=p.caltable, caltype=p.kind, calwt=False, interp="")
+            effects.append(RegisterCalibration(CalApplication(CalTo(vis=p.vis), (calfrom,), origin=origin)))
+    gains = {p.vis: p.caltable for p in priors if p.kind == "rq" and p.caltable}
+    if gains:
+        effects.append(SetValue(RQ_VALUE, {**(ctx.value(RQ_VALUE) or {}), **gains}))
+    return tuple(effects)
+
+
+def _made(ctx: StageContext, ms: MeasurementSet, kind: str, reason: str, unwanted: str, **arguments: object) -> Prior:
+    """Call gencal and see whether it wrote its table; gencal multiplies into an existing one, so none may exist.
+
+    unwanted : empty when the table is to be applied, else why it is not.
+    """
     caltable = ctx.path(ms, kind)
     ctx.files.rmtree(caltable)
     ctx.casa.gencal(vis=ms.path, caltable=caltable, caltype=kind, **arguments)
     written = Path(caltable).is_dir()
     if not written:
         reason = f"CASA wrote no table for {kind}"
-        ctx.log.warning(f"{ms.name}: {reason}.")
+        if not unwanted:
+            ctx.log.warning(f"{ms.name}: {reason}.")
     return Prior(
-        vis=ms.name, kind=kind, caltable=caltable if written else "", reason=reason, expected=True, registered=written
-    )
-
-
-def _gain_curve(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
-    if not wanted:
-        return Prior(vis=ms.name, kind="gceff", reason="switched off by apply_gaincurves")
-    return _made(ctx, ms, "gceff", "gain curves and efficiencies of the observatory's tables in the CASA data")
-
-
-def _water(ms: MeasurementSet, given: float | None) -> tuple[float, str]:
-    if given is not None:
-        return given, "given by the user"
-    weather = ms.weather
-    surface = (
-        opacity.surface_pwv_mm(weather.temperature_k, weather.humidity_percent) if weather is not None else float("nan")
-    )
-    return opacity.pwv_mm(ms.start.timetuple().tm_yday, surface)
-
-
-def _opacity(ctx: StageContext, ms: MeasurementSet, pwv_mm: float, wanted: bool) -> tuple[Prior, list[Opacity]]:
-    if not wanted:
-        return Prior(vis=ms.name, kind="opac", reason="switched off by apply_opcal"), []
-    taus = _zenith_opacities(ctx, ms, pwv_mm)
-    windows = list(ms.spws)
-    prior = _made(
-        ctx, ms, "opac", f"model atmosphere with {pwv_mm:.1f} mm of water",
-        spw=",".join(str(s.id) for s in windows), parameter=[taus[int(s.id)] for s in windows],
+        vis=ms.name, kind=kind, caltable=caltable if written else "", expected=not unwanted,
+        reason="; ".join(r for r in (reason, unwanted) if r), registered=written and not unwanted,
     )  # fmt: skip
-    return prior, [Opacity(vis=ms.name, spw=int(s.id), frequency_hz=s.centre_hz, tau=taus[int(s.id)]) for s in windows]
 
 
-def _zenith_opacities(ctx: StageContext, ms: MeasurementSet, pwv_mm: float) -> dict[int, float]:
-    """Dry and wet opacity of each window at its centre, by CASA's atmosphere tool at the site's height."""
-    site = ctx.telescope(ms).site
-    height = site.height_m if site else opacity.ALTITUDE_M
-    weather = ms.weather
-    temperature = (weather.temperature_k if weather else None) or 285.0
-    # Pressure of the standard atmosphere at this height, where none was recorded.
-    pressure = (weather.pressure_hpa if weather else None) or 1013.25 * (1 - 2.25577e-5 * height) ** 5.25588
-    humidity = (weather.humidity_percent if weather else None) or 30.0
-    tool, quanta = ctx.casa.tool("atmosphere"), ctx.casa.tool("quanta")
-    taus: dict[int, float] = {}
-    try:
-        tool.initAtmProfile(
-            altitude=quanta.quantity(height, "m"), temperature=quanta.quantity(temperature, "K"),
-            pressure=quanta.quantity(pressure, "mbar"), humidity=humidity,
-        )  # fmt: skip
-        for window in ms.spws:
-            taus[int(window.id)] = _opacity_at(tool, quanta, window, pwv_mm)
-    finally:
-        tool.done()
-        quanta.done()
-    return taus
+def _off(applied: bool, name: str) -> str:
+    return "" if applied else f"not applied: {name} is off"
 
 
-def _opacity_at(tool: object, quanta: object, window: SpectralWindow, pwv_mm: float) -> float:
-    width = quanta.quantity(window.bandwidth_hz / 1e9, "GHz")  # type: ignore[attr-defined]
-    centre = quanta.quantity(window.centre_hz / 1e9, "GHz")  # type: ignore[attr-defined]
-    tool.initSpectralWindow(1, centre, width, width)  # type: ignore[attr-defined]
-    tool.setUserWH2O(quanta.quantity(pwv_mm, "mm"))  # type: ignore[attr-defined]
-    wet = tool.getWetOpacity()  # type: ignore[attr-defined]
-    dry = tool.getDryOpacity()  # type: ignore[attr-defined]
-    return float(dry) + float(wet["value"][0] if isinstance(wet, dict) else wet)
+def _gain_curve(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:
+    reason = "gain curves and efficiencies of the observatory's tables in the CASA data"
+    return _made(ctx, ms, "gceff", reason, _off(inputs.apply_gaincurves, "apply_gaincurves"))
 
 
-def _requantizer(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
-    if not wanted:
-        return Prior(vis=ms.name, kind="rq", reason="switched off by apply_rqcal")
-    if ms.start.replace(tzinfo=ms.start.tzinfo or UTC) < REQUANTIZER_FROM:
-        return Prior(vis=ms.name, kind="rq", reason=f"observed in {ms.start.year}, before there was a requantizer")
-    if "SYSPOWER" not in ms.subtables:
-        return Prior(vis=ms.name, kind="rq", reason="the data carry no SYSPOWER table")
-    return _made(ctx, ms, "rq", "requantizer gains of the SYSPOWER table")
+def _opacity(
+    ctx: StageContext, ms: MeasurementSet, taus: tuple[Opacity, ...], pwv_mm: float, inputs: PriorcalsInputs
+) -> Prior:
+    return _made(
+        ctx, ms, "opac", f"model atmosphere with {pwv_mm:.1f} mm of water", _off(inputs.apply_opcal, "apply_opcal"),
+        spw=",".join(str(t.spw) for t in taus), parameter=[t.tau for t in taus],
+    )  # fmt: skip
 
 
-def _switched_power(ctx: StageContext, ms: MeasurementSet, wanted: bool) -> Prior:
-    if not wanted:
-        return Prior(vis=ms.name, kind="swpow", reason="switched off: apply_swpowcal is not set")
+def _too_old(ms: MeasurementSet) -> str:
+    """Why data of before the WIDAR correlator have no requantizer gains and switched power; empty for later ones."""
+    early = ms.start.replace(tzinfo=ms.start.tzinfo or UTC) < REQUANTIZER_FROM
+    return f"observed in {ms.start.year}, before there was a requantizer" if early else ""
+
+
+def _requantizer(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:
+    reason = _too_old(ms) or ("" if "SYSPOWER" in ms.subtables else "the data carry no SYSPOWER table")
+    if reason:
+        return Prior(vis=ms.name, kind="rq", reason=reason)
+    inside = "not applied: the gains of the switched power contain it" if inputs.apply_swpowcal else ""
+    return _made(
+        ctx, ms, "rq", "requantizer gains of the SYSPOWER table", inside or _off(inputs.apply_rqcal, "apply_rqcal")
+    )
+
+
+def _switched_power(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:
     missing = [name for name in ("SYSPOWER", "CALDEVICE") if name not in ms.subtables]
-    if missing:
-        return Prior(
-            vis=ms.name, kind="swpow", reason=f"the data carry no {' and no '.join(missing)} table", expected=True
-        )
-    return _made(ctx, ms, "swpow", "gains of the switched power, from the SYSPOWER and CALDEVICE tables")
+    reason = _too_old(ms) or (f"the data carry no {' and no '.join(missing)} table" if missing else "")
+    if reason:
+        return Prior(vis=ms.name, kind="swpow", reason=reason, expected=inputs.apply_swpowcal)
+    return _made(
+        ctx, ms, "swpow", "gains of the switched power, from the SYSPOWER and CALDEVICE tables",
+        _off(inputs.apply_swpowcal, "apply_swpowcal"), spw="",
+    )  # fmt: skip
 
 
 def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> tuple[Prior, list[AntennaOffset]]:
-    if not inputs.apply_antpos:
-        return Prior(vis=ms.name, kind="antpos", reason="switched off by apply_antpos"), []
+    unwanted = _off(inputs.apply_antpos, "apply_antpos")
     own = Path("antennapos.csv")
     path = Path(inputs.antposfile) if inputs.antposfile else find_file(None, own.name) or own
     if not path.is_file() and inputs.antposfile:
@@ -255,7 +245,7 @@ def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -
             answered = source.startswith("the observatory's list of")
             reason = f"no antenna is listed: {source}" if answered else source
             # Asked for and not to be had is something to know; that nothing had to be corrected is not.
-            return Prior(vis=ms.name, kind="antpos", reason=reason, expected=not answered), []
+            return Prior(vis=ms.name, kind="antpos", reason=reason, expected=not answered and not unwanted), []
         if path.is_file() and not own.is_file():  # the user's own file beside the run stays as it is
             ctx.files.copy(path, own)
         write_offsets(own, rows, source)
@@ -265,10 +255,10 @@ def _positions(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -
     offsets = [attrs.evolve(o, vis=ms.name) for o in offsets]
     if not offsets:
         reason = f"{source} names no antenna of this measurement set"
-        return Prior(vis=ms.name, kind="antpos", reason=reason, expected=bool(inputs.antposfile)), []
+        return Prior(vis=ms.name, kind="antpos", reason=reason, expected=bool(inputs.antposfile) and not unwanted), []
     prior = _made(
-        ctx, ms, "antpos", f"{len(offsets)} antennas of {source}", antenna=",".join(o.antenna for o in offsets),
-        parameter=[v for o in offsets for v in o.offset_m],
+        ctx, ms, "antpos", f"{len(offsets)} antennas of {source}", unwanted,
+        antenna=",".join(o.antenna for o in offsets), parameter=[v for o in offsets for v in o.offset_m],
     )  # fmt: skip
     if len(offsets) > MANY_MOVED * len(ms.antennas):
         ctx.log.warning(
@@ -288,7 +278,7 @@ def _semester_16b(ctx: StageContext, ms: MeasurementSet, prior: Prior) -> Prior:
         return prior
     if not prior.caltable:
         made = _made(
-            ctx, ms, "antpos", f"delay error of semester 16B; {prior.reason}", antenna=ms.antenna_names[0],
+            ctx, ms, "antpos", f"delay error of semester 16B; {prior.reason}", "", antenna=ms.antenna_names[0],
             parameter=[0.0, 0.0, 0.0],
         )  # fmt: skip
         if not made.caltable:
@@ -309,14 +299,22 @@ def _troposphere_scale(ctx: StageContext, caltable: str) -> float:
         return float(table.getkeyword("VLATrDelCorr")) if "VLATrDelCorr" in table.keywordnames() else 0.0
 
 
-def _ionosphere(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> Prior:
-    if not inputs.apply_tec_correction:
-        return Prior(vis=ms.name, kind="tecim", reason="switched off: apply_tec_correction is not set")
-    if inputs.tecmap is None:
-        return Prior(
-            vis=ms.name, kind="tecim", expected=True,
-            reason="no map of the ionosphere was given (tecmap), and the service that has them asks for an account",
-        )  # fmt: skip
-    if not (inputs.tecmap / "table.dat").is_file():
-        raise PlError(f"{inputs.tecmap} is no CASA image of the ionosphere; make one with CASA's tec_maps.")
-    return _made(ctx, ms, "tecim", f"electron content of {inputs.tecmap.name}", infile=str(inputs.tecmap.resolve()))
+def _ionosphere(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) -> tuple[Prior, list[Ionosphere]]:
+    applied = inputs.apply_tec_correction
+    if not (applied or inputs.show_tec_maps):
+        return Prior(vis=ms.name, kind="tecim", reason=_off(applied, "apply_tec_correction")), []
+    path = find_map(ms, inputs.tecmap)
+    if path is None:
+        reason = "no map of the ionosphere was given (tecmap), and the service that has them asks for an account"
+        if applied:
+            ctx.log.warning(f"{ms.name}: not corrected for the ionosphere; {reason}.")
+        return Prior(vis=ms.name, kind="tecim", reason=reason, expected=applied), []
+    above = look(ctx, ms, path)
+    if not above.covers:
+        reason = f"{path.name} is of another time than the observation"
+        ctx.log.warning(f"{ms.name}: the ionosphere is not known; {reason}.")
+        return Prior(vis=ms.name, kind="tecim", reason=reason, expected=applied), [above]
+    reason = f"electron content of {path.name}, {above.during[0]:.1f} to {above.during[1]:.1f} TECU over the array"
+    if not applied:
+        return Prior(vis=ms.name, kind="tecim", reason=f"{reason}; {_off(applied, 'apply_tec_correction')}"), [above]
+    return _made(ctx, ms, "tecim", reason, "", infile=str(path.resolve())), [above]

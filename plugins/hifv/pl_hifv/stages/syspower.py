@@ -12,6 +12,7 @@ import numpy as np
 
 from pl_hifv.heuristics import compression
 from pl_hifv.occupancy import virtual_ids
+from pl_hifv.stages.priorcals import RQ_VALUE
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalApplication, CalFrom, CalTo
 from pl_kernel.common.flagcommands import find_file
@@ -94,7 +95,7 @@ class Syspower(Stage[SyspowerInputs, SyspowerResult]):
 
     def run(self, ctx: StageContext, inputs: SyspowerInputs) -> SyspowerResult:
         bands: list[BandCompression] = []
-        skipped, tables, effects = {}, {}, []
+        skipped, tables, effects, applied = {}, {}, [], []
         for ms in ctx.measurement_sets(inputs.vis):
             registered = _requantizer(ctx, ms)
             groups = eligible(ms)
@@ -113,11 +114,14 @@ class Syspower(Stage[SyspowerInputs, SyspowerResult]):
                 if band not in inputs.do_not_apply:
                     _multiply(ctx, table, templates)
             tables[ms.name] = table
-            if inputs.apply:
+            if inputs.apply and _is_applied(ctx, ms, registered):
+                applied.append(ms.name)
                 effects += _replace(ms, registered, table, self.name)
+            elif inputs.apply:
+                ctx.log.warning(f"{ms.name}: the requantizer gains are not applied, so the template is not, either.")
         return SyspowerResult(
             bands=tuple(bands), clip=inputs.clip_sp_template, skipped=skipped, tables=tables,
-            applied=tuple(tables) if inputs.apply else (), effects=tuple(effects),
+            applied=tuple(applied), effects=tuple(effects),
         )  # fmt: skip
 
 
@@ -137,8 +141,13 @@ def _requantizer(ctx: StageContext, ms: MeasurementSet) -> CalFrom | None:
         for calfrom in group.calfroms:
             if calfrom.caltype == "rq":
                 return calfrom
-    path = str((ctx.value("hifv.rq") or {}).get(ms.name, ""))
+    path = str((ctx.value(RQ_VALUE) or {}).get(ms.name, ""))
     return CalFrom(gaintable=path, interp="", caltype="rq", calwt=False) if path else None
+
+
+def _is_applied(ctx: StageContext, ms: MeasurementSet, requantizer: CalFrom) -> bool:
+    """Whether a table is registered; the gains of the switched power contain those of the requantizer."""
+    return any(requantizer in group.calfroms for group in ctx.calibration.merged(ms))
 
 
 def _why_not(ms: MeasurementSet, registered: CalFrom | None, groups: dict[str, Any]) -> str:

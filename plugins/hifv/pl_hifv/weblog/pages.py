@@ -12,9 +12,7 @@ from pl_hif.flags import FlagCounts
 from pl_hif.weblog.applied import flag_table
 from pl_hifv.stages.flagdata import AGENTS, FlagdataResult, MsFlags
 from pl_hifv.stages.importdata import ImportdataResult
-from pl_hifv.stages.priorcals import PriorcalsResult
 from pl_hifv.stages.vlasetjy import StandardField, VlasetjyResult
-from pl_hifv.weblog.power import switched_power
 from pl_kernel import renderer
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import compact_ids
@@ -223,40 +221,3 @@ def draw_model(ctx: Any, item: ModelPicture, path: Path) -> None:
         xlabel="Baseline", xunit="kλ", ylabel="Model amplitude", yunit="Jy", title=item.field.field,
         subtitle=item.field.vis,
     )  # fmt: skip
-
-
-@renderer(PriorcalsResult)
-def priorcals_page(page: Any, ctx: Any, result: PriorcalsResult) -> None:
-    """What was made, what does not apply and why."""
-    page.section("Prior calibrations")
-    words = {
-        "gceff": "gain curve and efficiency",
-        "opac": "opacity",
-        "rq": "requantizer",
-        "antpos": "antenna positions",
-        "tecim": "ionosphere",
-        "swpow": "switched power",
-    }
-    page.table(
-        ["Measurement set", "Kind", "Done", "Why", "Table"],
-        [
-            [p.vis, words.get(p.kind, p.kind), "made" if p.caltable else ("FAILED" if p.expected else "skipped"),
-             p.reason,
-             p.caltable or "–"]
-            for p in result.priors
-        ],
-    )  # fmt: skip
-    if result.opacities:
-        page.table(
-            ["Measurement set", "Spw", "Frequency", "Zenith opacity"],
-            [[o.vis, o.spw, o.frequency_hz / 1e9, o.tau] for o in result.opacities],
-            caption="; ".join(f"{vis}: {why}" for vis, why in result.pwv_reason.items()),
-            units={"Frequency": "GHz", "Zenith opacity": "neper"},
-            formats={"Frequency": ".5f", "Zenith opacity": ".5f"},
-        )  # fmt: skip
-    if result.offsets:
-        page.table(
-            ["Measurement set", "Antenna", "x", "y", "z"], [[o.vis, o.antenna, *o.offset_m] for o in result.offsets],
-            caption="Corrections of antenna positions (ITRF).", units={"x": "m", "y": "m", "z": "m"},
-        )  # fmt: skip
-    switched_power(page, ctx, list(dict.fromkeys(p.vis for p in result.priors)))

@@ -16,6 +16,7 @@ from pl_kernel.weblog.observation import mjd_seconds
 
 _MOST_TIMES = 1500
 """Times of an antenna that a picture shows; more only thicken the line."""
+_MOST_IN_GRID = 400
 _NOT_SCIENCE = {"POINTING", "FOCUS", "SYSTEM_CONFIGURATION"}
 _HANDS = ("R", "L")
 NOISY_FROM_HZ = 18e9
@@ -38,18 +39,35 @@ class PowerPicture:
     scale: tuple[float, float]
 
 
-def switched_power(page: Any, ctx: Any, sets: Sequence[str]) -> None:
-    """Gains and system temperatures from the switched power, one window of each baseband."""
+@attrs.frozen(kw_only=True, eq=False)
+class PowerGrid:
+    """One quantity of a window by antenna: both hands, (hands, antennas, times), for up to twelve antennas."""
+
+    vis: str
+    band: str
+    baseband: str
+    spw: int
+    what: str
+    antennas: tuple[str, ...]
+    times: np.ndarray
+    values: np.ndarray
+    scale: tuple[float, float]
+
+
+def switched_power(page: Any, ctx: Any, sets: Sequence[str], selection: str = "") -> None:
+    """Gains and system temperatures from the switched power of the windows selected, or of one of each baseband."""
     pictures: list[PowerPicture] = []
     for vis in sets:
         ms = ctx.context.measurement_set(vis)
         if {"SYSPOWER", "CALDEVICE"} <= set(ms.subtables):
-            for window in middle_windows(ms):
+            chosen = set(ms.spw_ids(selection)) if selection else None
+            for window in middle_windows(ms) if chosen is None else [w for w in ms.spws if w.id in chosen]:
                 pictures += _pictures(ctx, ms, window)
     if not pictures:
         return
     page.section("Switched power", "switched-power")
-    page.text("One window in the middle of each baseband; scans for pointing and set-up are left out.")
+    windows = f"Windows {selection}" if selection else "One window in the middle of each baseband"
+    page.text(f"{windows}; scans for pointing and set-up are left out.")
     rows = []
     for tsys in (p for p in pictures if p.what == "Tsys"):
         for name, values in zip(tsys.antennas, tsys.values, strict=True):
@@ -67,6 +85,32 @@ def switched_power(page: Any, ctx: Any, sets: Sequence[str]) -> None:
         caption=lambda p: f"{p.vis}, {p.band} band, {p.baseband} (spw {p.spw}), {p.hand}: {p.what}",
         tags=lambda p: {"vis": p.vis, "band": p.band, "type": p.what},
     )  # fmt: skip
+    page.section("Switched power by antenna", "switched-power-antennas", level="detail")
+    page.plots(
+        draw_power_grid, grids(pictures), name="powerbyantenna", size="large",
+        caption=lambda p: f"{p.antennas[0]} to {p.antennas[-1]}, {p.band} band, {p.baseband} (spw {p.spw}): {p.what}",
+        tags=lambda p: {"vis": p.vis, "band": p.band, "type": p.what},
+    )  # fmt: skip
+
+
+def grids(pictures: Sequence[PowerPicture]) -> list[PowerGrid]:
+    """Both hands of a window together, twelve antennas at a time."""
+    groups: dict[tuple[str, int, str], list[PowerPicture]] = {}
+    for one in pictures:
+        groups.setdefault((one.vis, one.spw, one.what), []).append(one)
+    found = []
+    for group in groups.values():
+        first, step = group[0], max(1, group[0].times.size // _MOST_IN_GRID)
+        values = np.stack([p.values[:, ::step] for p in group])
+        for start in range(0, len(first.antennas), 12):
+            found.append(
+                PowerGrid(
+                    vis=first.vis, band=first.band, baseband=first.baseband, spw=first.spw, what=first.what,
+                    antennas=first.antennas[start : start + 12], times=first.times[::step],
+                    values=values[:, start : start + 12], scale=first.scale,
+                )
+            )  # fmt: skip
+    return found
 
 
 def middle_windows(ms: MeasurementSet) -> list[SpectralWindow]:
@@ -148,5 +192,22 @@ def draw_power(ctx_item: Any, item: PowerPicture, path: Path) -> bool | None:
         flags=~np.isfinite(item.values), labels=item.antennas, ylabel=item.what,
         unit="K" if item.what == "Tsys" else "", title=f"{item.band} band, {item.baseband}, {item.hand}",
         subtitle=item.vis,
+    )  # fmt: skip
+    return None
+
+
+def draw_power_grid(ctx_item: Any, item: PowerGrid, path: Path) -> bool | None:
+    """Draw a small panel for each antenna, coloured by hand."""
+    from pl_kernel.weblog import plots
+
+    if not np.isfinite(item.values).any():
+        return False
+    values = np.clip(item.values, *item.scale) if item.what == "Tsys" else item.values
+    x = np.concatenate([item.times] * len(values))
+    hands = np.repeat(np.arange(len(values)), item.times.size)
+    panels = [plots.Panel(name, x, values[:, k].ravel(), hands) for k, name in enumerate(item.antennas)]
+    plots.scatter_grid(
+        path, panels, columns=4, labels=_HANDS[: len(values)], ylabel="Tsys (K)" if item.what == "Tsys" else item.what,
+        title=f"{item.what}, {item.band} band, {item.baseband}", time=True,
     )  # fmt: skip
     return None
