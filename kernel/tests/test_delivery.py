@@ -225,6 +225,13 @@ def test_control_characters_do_not_make_the_report_unreadable():
     ElementTree.fromstring(report.to_xml(a_report(fluxes=[flux])))
 
 
+def test_a_telescope_adds_elements_to_the_report():
+    inner = report.Node("Name", "<odd> & \x00bad", {"Units": "Jy"})
+    root = ElementTree.fromstring(report.to_xml(a_report(more=[report.Node("Calibrators", children=[inner])])))
+    found = root.find("Calibrators/Name")
+    assert found.text == "<odd> & bad" and found.attrib == {"Units": "Jy"}
+
+
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 

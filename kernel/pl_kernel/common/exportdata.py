@@ -110,6 +110,10 @@ class Exporter(Stage[I, ExportdataResult]):
         array = ", ".join(dict.fromkeys(ms.telescope for ms in ctx.context.measurement_sets))
         return [report.Sensitivity.of(i, array) for i in ctx.context.images if i.kind == "image" and i.statistics]
 
+    def more_report(self, job: Export) -> Iterable[report.Node]:
+        """Elements that the telescope adds to the report."""
+        return ()
+
     def archive_name(self, job: Export, session: str, kind: str) -> str:
         """Name of an archive of one session."""
         return f"{job.stem}.{clean_file_name(session)}.{kind}.tgz"
@@ -133,7 +137,9 @@ class Exporter(Stage[I, ExportdataResult]):
             self._measurement_sets(job, inputs)
         self.more(job, inputs)
         self._scripts(job, inputs)
-        found = report.collect(ctx, job.sets, fluxes=self.fluxes(ctx), sensitivities=self.sensitivities(ctx))
+        found = report.collect(
+            ctx, job.sets, fluxes=self.fluxes(ctx), sensitivities=self.sensitivities(ctx), more=self.more_report(job)
+        )
         numbers = ctx.stage_dir / f"pipeline_stats_{job.stem}.json"
         write_json(numbers, pipelinestats.collect(ctx.context.root, found, job.sets))
         auxiliary = [*self.auxiliary(ctx), numbers, ctx.context.root / "run.json"]

@@ -97,9 +97,19 @@ class StageScores:
     scores: tuple[QAScore, ...] = attrs.field(converter=as_tuple)
 
 
+@attrs.frozen
+class Node:
+    """What a telescope's report says besides, as an element: its text, attributes, and elements inside."""
+
+    tag: str
+    text: str = ""
+    attributes: dict[str, str] = attrs.field(factory=dict)
+    children: tuple[Node, ...] = attrs.field(default=(), converter=as_tuple)
+
+
 @attrs.frozen(kw_only=True)
 class Report:
-    """Everything that the report says."""
+    """Everything that the report says; ``more`` is what the telescope adds."""
 
     project: str
     ous: str
@@ -113,6 +123,7 @@ class Report:
     stages: tuple[StageScores, ...] = attrs.field(default=(), converter=as_tuple)
     fluxes: tuple[FluxMeasurement, ...] = attrs.field(default=(), converter=as_tuple)
     sensitivities: tuple[Sensitivity, ...] = attrs.field(default=(), converter=as_tuple)
+    more: tuple[Node, ...] = attrs.field(default=(), converter=as_tuple)
 
     def topic_score(self, topic: str) -> float | None:
         """The worst visible score that counts for a topic."""
@@ -121,7 +132,7 @@ class Report:
 
 def collect(
     ctx: Any, sets: Iterable[MeasurementSet], *, fluxes: Iterable[FluxMeasurement] = (),
-    sensitivities: Iterable[Sensitivity] = (),
+    sensitivities: Iterable[Sensitivity] = (), more: Iterable[Node] = (),
 ) -> Report:  # fmt: skip
     """Gather the report of the run so far."""
     from ..plugins import kernel_version
@@ -136,7 +147,7 @@ def collect(
         recipe=ctx.context.recipe_name or UNDEFINED, date=datetime.now(UTC),
         seconds=(done[-1][1].ended - done[0][1].started).total_seconds() if done else 0.0,
         casa=str(ctx.casa.version), pl=kernel_version(), sessions={ms.name: ms.session for ms in sets},
-        stages=facts, fluxes=fluxes, sensitivities=sensitivities,
+        stages=facts, fluxes=fluxes, sensitivities=sensitivities, more=more,
     )  # fmt: skip
 
 
@@ -209,8 +220,17 @@ def to_xml(report: Report) -> bytes:
         if topic in ("dataset", "imaging"):
             for one in report.sensitivities:
                 SubElement(entry, "Sensitivity", _sensitivity(one))
+    for node in report.more:
+        _node(root, node)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _node(parent: Element, node: Node) -> None:
+    element = SubElement(parent, node.tag, {k: clean(v) for k, v in node.attributes.items()})
+    element.text = clean(node.text) or None
+    for child in node.children:
+        _node(element, child)
 
 
 def _text(parent: Element, name: str, text: str) -> None:

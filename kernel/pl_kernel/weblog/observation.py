@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pl_kernel.ms.model import Field, MeasurementSet
+from pl_kernel.ms.model import Field, MeasurementSet, Scan
 from pl_kernel.weblog.names import slug
 from pl_kernel.weblog.page import Link, Page
 
@@ -237,6 +237,19 @@ def _step(rows: int) -> int:
     while any(step % d == 0 for d in range(2, math.isqrt(step) + 1)):
         step += 1
     return step
+
+
+def elevations_deg(ms: MeasurementSet, scans: Iterable[Scan]) -> dict[int, tuple[float, float]]:
+    """Lowest and highest elevation of each field at the begins and ends of some scans; empty without a place."""
+    place = _place(ms)
+    found: dict[int, tuple[float, float]] = {}
+    for scan in scans if place else ():
+        for number in scan.field_ids:
+            field = ms.field(number)
+            moments = [mjd_seconds(scan.start), mjd_seconds(scan.end)]
+            here = [*elevation_deg(moments, field.ra_rad, field.dec_rad, *place).tolist(), *found.get(number, ())]
+            found[number] = (min(here), max(here))
+    return found
 
 
 def _geodetic(position_m: tuple[float, float, float]) -> tuple[float, float]:

@@ -271,6 +271,38 @@ def test_a_restore_gives_the_same_data_and_flags(folder, faulty):
         assert np.array_equal(one[column], two[column]), column
 
 
+def test_the_report_says_what_was_observed_and_found(faulty):
+    from xml.etree import ElementTree
+
+    from pl_sim.truth import Truth
+
+    truth = Truth.load(faulty.data)
+    (path,) = (faulty.root / "products").glob("*aquareport.xml")
+    root = ElementTree.parse(path).getroot()
+    windows = root.findall("ScienceSPWs/SPW")
+    assert len(windows) == 4
+    for spw, window in enumerate(windows):
+        frequency = truth.frequency_hz(spw)
+        assert float(window.findtext("Channel0")) == pytest.approx(frequency[0])
+        assert float(window.findtext("ChannelWidth")) == pytest.approx(frequency[1] - frequency[0])
+        assert int(window.findtext("NChannels")) == len(frequency)
+    assert len(root.findall("Scans/Scan")) == len(truth.record["scans"])
+    seen = root.find("ObservationSummary")
+    assert int(seen.findtext("NAntennas")) == len(truth.antennas)
+    assert float(seen.findtext("TimeOnSource")) == pytest.approx(200)  # two scans of 100 s
+    low, high = (float(seen.find("TargetElevation/Target").findtext(k)) for k in ("Min", "Max"))
+    # Declination 31.5, latitude 34.1, an hour angle of two hours or less: at two hours h is 64.7 degrees.
+    assert 63 < low <= high < 90
+    assert float(seen.find("FlaggedFraction/Flagdata").findtext("shadow")) > 0
+    assert 0 < float(seen.findtext("FlaggedFraction/StatWt/Target")) < 1
+    spectra = {c.findtext("Name"): c for c in root.findall("Calibrators/Calibrator")}
+    assert set(spectra) == {"J1407+2827", "J1310+3220"}
+    for name, one in spectra.items():
+        injected = truth.flux_jy(name, float(one.findtext("Frequency")))
+        assert float(one.findtext("FluxDensity")) == pytest.approx(injected, rel=0.02)
+    assert float(root.findtext("DataVolume/ProductsDirectory")) > 0
+
+
 def test_the_split_targets_hold_the_calibrated_data(faulty):
     split = faulty.outcome("hifv_mstransform").result.splits[0]
     assert split.kind == "continuum" and split.fields == ("SIM_TARGET",)

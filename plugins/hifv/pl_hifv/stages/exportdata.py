@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pl_hifv import delivery
+from pl_hifv import aqua, delivery
 from pl_hifv.lines import line_spws
 from pl_hifv.stages.fluxboot import FluxbootResult
 from pl_kernel import param
 from pl_kernel.common.exportdata import Export, Exporter
 from pl_kernel.common.exportdata import ExportdataInputs as CommonInputs
-from pl_kernel.common.report import FluxMeasurement, earlier_results
+from pl_kernel.common.report import FluxMeasurement, Node, earlier_results
 from pl_kernel.common.scripts import Call, calls_of
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.selection import compact_ids
@@ -27,8 +27,8 @@ class Exportdata(Exporter[ExportdataInputs]):
 
     FITS files of images, primary beams, masks and moments; per measurement set an archive with its final flags and a
     text of what was applied to what; per session an archive with the caltables; web log, scripts, the quality report
-    with flux densities of the calibrators; a manifest with sizes and checksums, smoothed and line windows. File names
-    follow the observatory's: stage numbers are left out of image names.
+    with set-up, scans, flags, spectra of the calibrators, images and sizes; a manifest with sizes and checksums,
+    smoothed and line windows. File names follow the observatory's: stage numbers are left out of image names.
 
     Everything is also restorable: the text of applied calibration and the archives of tables and flags are all that a
     restore needs.
@@ -56,6 +56,9 @@ class Exportdata(Exporter[ExportdataInputs]):
         more = {"gainmap": True} if inputs.gainmap else {}
         after = [c for c in calls_of(job.record) if c.stage in ("hifv_statwt", "hifv_mstransform", "hif_uvcontsub")]
         return [Call(restore.stage, {**restore.arguments, **more}), *after]
+
+    def more_report(self, job: Export) -> Iterable[Node]:
+        return aqua.elements(job.ctx, job.sets, job.record.environment)
 
     def fluxes(self, ctx: StageContext) -> Iterable[FluxMeasurement]:
         """Flux densities by window, of the latest hifv_fluxboot."""
