@@ -145,6 +145,10 @@ _COLUMNS: tuple[tuple[str, Callable[[CleanTarget], Any]], ...] = (
 )
 
 
+_UNITS = {"Pixel": "arcsec", "Beam (estimated)": "arcsec", "Start": "GHz", "Width": "kHz", "Rest frequency": "GHz"}
+_FORMATS = {"Beam (estimated)": ".1f", "Start": ".6f", "Width": ".6g", "Rest frequency": ".6f"}
+
+
 @renderer(MakeimlistResult)
 def makeimlist_page(page: Any, ctx: Any, result: MakeimlistResult) -> None:
     """The list, and why its numbers are what they are."""
@@ -155,14 +159,11 @@ def makeimlist_page(page: Any, ctx: Any, result: MakeimlistResult) -> None:
     page.text(f"{len(result.targets)} of {result.expected} images, from data of type {result.datatype}.")
     columns = [(name, [how(t) for t in result.targets]) for name, how in _COLUMNS]
     # What no image makes use of is no column.
-    columns = [(name, values) for name, values in columns if any(v not in (None, "") for v in values)]
+    shown = {name: values for name, values in columns if any(v not in (None, "") for v in values)}
     page.table(
-        [name for name, _ in columns], [list(row) for row in zip(*(values for _, values in columns), strict=True)],
-        units={
-            "Pixel": "arcsec", "Beam (estimated)": "arcsec", "Start": "GHz", "Width": "kHz", "Rest frequency": "GHz"
-        },
-        filters=("Field", "Spw"),
-        formats={"Beam (estimated)": ".1f", "Start": ".6f", "Width": ".6g", "Rest frequency": ".6f"},
+        list(shown), [list(row) for row in zip(*shown.values(), strict=True)], filters=("Field", "Spw"),
+        units={name: unit for name, unit in _UNITS.items() if name in shown},
+        formats={name: form for name, form in _FORMATS.items() if name in shown},
     )  # fmt: skip
     for failure in result.failures:
         page.note(f"{failure.item}: {failure.reason}", "error")
