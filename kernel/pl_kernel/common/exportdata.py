@@ -175,7 +175,8 @@ class Exporter(Stage[I, ExportdataResult]):
             known, kinds=self.kinds, calintents=inputs.calintents, targetimages=inputs.targetimages,
             calimages=inputs.calimages,
         )  # fmt: skip
-        job.expected["fits"] = 0
+        if wanted or any(record.topic == "imaging" for _, record in report.finished_stages(job.ctx.context.root)):
+            job.expected["fits"] = 0  # a run that only calibrates lacks none
         for count, image in enumerate(wanted, 1):
             doc = f"{image.kind} of {image.field}, spw {','.join(map(str, image.spws))}, {image.specmode}"
             job.collect("fits", image.name, "image", doc, write_fits, job.ctx, image)

@@ -91,7 +91,7 @@ def test_a_restore_gives_the_same_spectra_flags_and_units(simulated, tmp_path: P
     with Session.create(tmp_path / "made", recipe, [vis]) as made:
         outcome = made.run()
         assert outcome.status == "done", outcome.message
-        assert {s.metric for s in outcome.stages[-1].scores if s.score != 1.0} == {"export.fits"}  # none was made
+        assert not [s.metric for s in outcome.stages[-1].scores if s.score != 1.0]  # no image was asked for
     products = made.root / "products"
     root = ElementTree.parse(products / "tp.pipeline_manifest.xml").getroot()
     assert {e.tag for e in root.find("ous/session/asdm")} >= {"finalflags", "applycmds"}
