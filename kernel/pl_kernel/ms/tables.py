@@ -102,8 +102,9 @@ def chunks_of(table: Any, names: Sequence[str], rows_per_chunk: int) -> Iterator
 
 
 def append_history(
-    path: str, origin: str, messages: Sequence[str], open_table: OpenTable | None = None, priority: str = "INFO"
-) -> None:
+    path: str, origin: str, messages: Sequence[str], open_table: OpenTable | None = None, priority: str = "INFO",
+    application: str = "pl",
+) -> None:  # fmt: skip
     """Add one HISTORY row per message to the measurement set at `path`.
 
     Raises:
@@ -121,6 +122,6 @@ def append_history(
             table.putcell("PRIORITY", row, priority)
             table.putcell("ORIGIN", row, origin)
             table.putcell("OBJECT_ID", row, 0)
-            table.putcell("APPLICATION", row, "pl")
+            table.putcell("APPLICATION", row, application)
             table.putcell("CLI_COMMAND", row, np.array([""]))
             table.putcell("APP_PARAMS", row, np.array([""]))

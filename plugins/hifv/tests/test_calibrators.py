@@ -262,6 +262,29 @@ def fluxes(residuals: list[float], index: float = -0.3) -> dict[str, float]:
     return by_metric(fluxboot.flux_densities(result, context()))
 
 
+def test_a_standard_with_a_second_field_keeps_its_model() -> None:
+    from types import SimpleNamespace
+
+    from pl_hifv.stages.fluxboot import Fluxboot, _Findings
+
+    ms = sample_ms(
+        fields=("3C286", "J1310", "3C286"), n_spws=2,
+        scans=(SampleScan(0, "AMPLITUDE,BANDPASS"), SampleScan(2, "PHASE"), SampleScan(1, "PHASE")),
+    )  # fmt: skip
+    found = _Findings()
+    found.standards[ms.name] = (0,)
+    found.points = [
+        FluxPoint(
+            vis=ms.name, field=name, band="C", spw=s, frequency_hz=ms.spw(s).centre_hz, flux_jy=v, error_jy=0.01,
+            solutions=10,
+        )
+        for name, v in (("3C286", 7.3), ("J1310", 1.2)) for s in (0, 1)
+    ]  # fmt: skip
+    ctx = SimpleNamespace(log=SimpleNamespace(warning=print))
+    spectra = Fluxboot()._fit(ctx, ms, 0, found)
+    assert {(s.field, s.name) for s in spectra} == {(2, "3C286"), (1, "J1310")}
+
+
 def test_flux_residuals_count_whatever_their_sign() -> None:
     assert fluxes([0.005, -0.009])["flux.residual"] == 1.0
     assert fluxes([0.001, -0.2])["flux.residual"] == pytest.approx(0.8)

@@ -116,3 +116,30 @@ def test_only_old_pipelines_that_smoothed_some_windows_kept_the_rows(pipeline, s
         state=RestoreState(vis="a.ms", rows=rows), flags=Path("f"), applied=Path("a"), tables=(), pipeline=pipeline
     )
     assert in_raw_order(found, smoothed, ms) is expected
+
+
+def test_the_targets_take_along_when_and_where_the_phase_calibrators_were():
+    from pl_hifv.stages.mstransform import phase_scans
+    from pl_kernel.ms.samples import SampleScan, sample_ms
+
+    ms = sample_ms(
+        fields=("3C286", "J1310", "M51"),
+        scans=(SampleScan(0, "AMPLITUDE"), SampleScan(1, "PHASE"), SampleScan(2, "TARGET"), SampleScan(1, "PHASE")),
+    )
+    (one,) = phase_scans(ms).items()
+    assert one[0] == "J1310" and one[1]["scans"] == [2, 4] and one[1]["intent"] == "phase"
+    scan = ms.scan(4)
+    middle = (scan.start.timestamp() + scan.end.timestamp()) / 2
+    # MJD 40587 is the beginning of Unix time.
+    assert one[1]["times"][1] == pytest.approx(40587 * 86400 + middle)
+    assert one[1]["phasecenter"]["m1"]["value"] == ms.field(1).dec_rad
+
+
+def test_one_name_for_several_measurement_sets_is_refused():
+    from types import SimpleNamespace
+
+    from pl_hifv.stages.mstransform import Mstransform, MstransformInputs
+
+    ctx = SimpleNamespace(measurement_sets=lambda *a, **k: (object(), object()))
+    with pytest.raises(PlError, match="name one measurement set, and there are 2"):
+        Mstransform().check(ctx, MstransformInputs(outputvis="x.ms"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pl_hifv.qa.bpdcals import failures, nothing
 from pl_hifv.solves import flagged_median
 from pl_hifv.stages.solint import BandIntervals, SolintResult
@@ -70,8 +72,12 @@ def _missing_scans(band: BandIntervals, data: str) -> list[QAScore]:
         QAScore(
             metric="solint.missing_scans", value=len(gone), score=linear(part, 0.0, 0.5, 0.89, 0.4),
             short=f"{len(gone)} phase scans flagged",
-            long=f"{data}: scans {', '.join(map(str, gone))} of the phase calibrator are flagged altogether; targets"
-            " beside them take gains from further away.",
+            long=f"{data}: {_scans(gone)} of the phase calibrator lost to flags; targets beside take gains from"
+            " further away.",
             applies_to=AppliesTo(vis=band.vis, scan=[str(s) for s in gone]),
         )
     ]  # fmt: skip
+
+
+def _scans(numbers: Sequence[int]) -> str:
+    return f"{len(numbers)} scan{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers))})"

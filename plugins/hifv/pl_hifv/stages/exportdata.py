@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from pl_hifv import aqua, delivery
 from pl_hifv.lines import line_spws
 from pl_hifv.stages.fluxboot import FluxbootResult
 from pl_kernel import param
 from pl_kernel.common.exportdata import Export, Exporter
 from pl_kernel.common.exportdata import ExportdataInputs as CommonInputs
+from pl_kernel.common.exportimages import delivered, write_fits
 from pl_kernel.common.report import FluxMeasurement, Node, earlier_results
 from pl_kernel.common.scripts import Call, calls_of
 from pl_kernel.ms.model import MeasurementSet
@@ -25,10 +28,11 @@ class ExportdataInputs(CommonInputs):
 class Exportdata(Exporter[ExportdataInputs]):
     """Write images, calibration, flags and scripts as products.
 
-    FITS files of images, primary beams, masks and moments; per measurement set an archive with its final flags and a
-    text of what was applied to what; per session an archive with the caltables; web log, scripts, the quality report
-    with set-up, scans, flags, spectra of the calibrators, images and sizes; a manifest with sizes and checksums,
-    smoothed and line windows. File names follow the observatory's: stage numbers are left out of image names.
+    FITS files of images with their Taylor terms, primary beams, masks and moments; per measurement set an archive with
+    its final flags and a text of what was applied to what; per session an archive with the caltables; web log, scripts,
+    the quality report with set-up, scans, flags, spectra of the calibrators, images and sizes; a manifest with sizes
+    and checksums, smoothed and line windows. File names follow the observatory's: stage numbers are left out of image
+    names.
 
     Everything is also restorable: the text of applied calibration and the archives of tables and flags are all that a
     restore needs.
@@ -56,6 +60,17 @@ class Exportdata(Exporter[ExportdataInputs]):
         more = {"gainmap": True} if inputs.gainmap else {}
         after = [c for c in calls_of(job.record) if c.stage in ("hifv_statwt", "hifv_mstransform", "hif_uvcontsub")]
         return [Call(restore.stage, {**restore.arguments, **more}), *after]
+
+    def more(self, job: Export, inputs: ExportdataInputs) -> None:
+        """Higher Taylor terms of the targets' continuum images, with flat noise as they were made."""
+        for image in delivered(job.ctx.context.images, kinds=("image",), targetimages=inputs.targetimages):
+            of_target = inputs.images and "TARGET" in image.intent and image.name.endswith(".tt0")
+            for term in (1, 2, 3) if of_target else ():
+                name = f"{image.name.removesuffix('.tt0')}.tt{term}"
+                if (job.ctx.work / name).is_dir():
+                    doc = f"Taylor term {term} of {image.field}, spw {','.join(map(str, image.spws))}"
+                    one = attrs.evolve(image, name=name, statistics={})
+                    job.collect("fits", name, "image", doc, write_fits, job.ctx, one)
 
     def more_report(self, job: Export) -> Iterable[Node]:
         return aqua.elements(job.ctx, job.sets, job.record.environment)

@@ -9,7 +9,7 @@ import attrs
 
 from pl_hifv.lines import line_spws
 from pl_hifv.selections import Part, with_intent
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.common import flagversions as versions
 from pl_kernel.common.flagcommands import find_file
 from pl_kernel.effects import AddMeasurementSet, Effect
@@ -17,6 +17,7 @@ from pl_kernel.ms.datatypes import ColumnType, DataType, write_history
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.reader import read_measurement_set
 from pl_kernel.ms.selection import compact_ids
+from pl_kernel.ms.tables import append_history
 from pl_kernel.stage_context import StageContext
 
 _TEMPLATE = """# Flags of the user for the targets of {name}, one command of CASA's flagdata a line, such as
@@ -24,6 +25,10 @@ _TEMPLATE = """# Flags of the user for the targets of {name}, one command of CAS
 """
 
 
+PHASE_SCANS = "hif_selfcal:phasecal_scan_info"
+"""ORIGIN of the entry of HISTORY with the scans of phase calibrators, as the reference pipeline writes it (2026)."""
+SETUP = ("SpectralWindow.xml", "DataDescription.xml")
+"""Files of the science data model inside a measurement set; mstransform leaves them behind."""
 AS_THEY_CAME = "made with the flags the data came with: lines may be flagged as interference."
 """Remark on the line data of a calibrated measurement set whose flags from before the flagging of targets are gone."""
 _TARGET_FLAGS = "hifv_checkflag_target-vla"
@@ -78,6 +83,9 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
     flag versions. Failing these the flags are taken as they are, which costs score where the data came calibrated: the
     reference pipeline (2026) makes no line measurement set then. No line windows mean none, and a sentence that says
     so. The flags of the parent are put back whatever happens.
+
+    HISTORY of what is made keeps when and where the phase calibrators were, which
+    self-calibration wants to know; files that describe the windows go with it.
     """
 
     name = "hifv_mstransform"
@@ -87,7 +95,13 @@ class Mstransform(Stage[MstransformInputs, MstransformResult]):
     mutates = frozenset({"flags"})
 
     def check(self, ctx: StageContext, inputs: MstransformInputs) -> None:
-        for ms in self.sets(ctx, inputs):
+        sets = self.sets(ctx, inputs)
+        if (inputs.outputvis or inputs.outputvis_for_line) and len(sets) > 1:
+            raise InputError(
+                f"outputvis and outputvis_for_line name one measurement set, and there are {len(sets)} to split; leave"
+                " them out, or name one in vis."
+            )
+        for ms in sets:
             if not self._part(ms, inputs).scans:
                 what = f"field '{inputs.field}'" if inputs.field else "any field"
                 raise PlError(f"{ms.name} has no scans of {what} with intent {inputs.intent} to split off.")
@@ -191,7 +205,37 @@ def _split(
         made = made.with_intents({f.id: f.intents for f in ms.fields if f.id in {g.id for g in made.fields}})
     types = (ColumnType(data_type, "DATA"),)
     write_history(path, types, ctx.casa.table)
+    _describe(ctx, ms, path)
     return attrs.evolve(made, origin=ms.name, data_types=types)
+
+
+def _describe(ctx: StageContext, ms: MeasurementSet, path: str) -> None:
+    """Leave with the targets what only the whole observation has: scans of the phase calibrators, and its set-up."""
+    found = phase_scans(ms)
+    if found:
+        append_history(path, PHASE_SCANS, [repr(found)], ctx.casa.table, application=PHASE_SCANS.partition(":")[0])
+    for name in SETUP:
+        if (Path(ms.path) / name).is_file():
+            ctx.files.copy(Path(ms.path) / name, Path(path) / name)
+
+
+def phase_scans(ms: MeasurementSet) -> dict[str, Any]:
+    """Scans of each phase calibrator, their middle in seconds of MJD, and its direction (J2000, radians)."""
+    found: dict[str, Any] = {}
+    for field in ms.fields_with_intent("PHASE"):
+        scans = [s for s in ms.scans if "PHASE" in s.intents_by_field.get(field.id, ())]
+        if not scans:
+            continue
+        m0, m1 = ({"unit": "rad", "value": float(v)} for v in (field.ra_rad, field.dec_rad))
+        found[field.name] = {
+            "scans": [s.id for s in scans], "phasecenter": {"m0": m0, "m1": m1, "refer": "J2000", "type": "direction"},
+            "intent": "phase", "times": [(_mjd_s(s.start) + _mjd_s(s.end)) / 2 for s in scans],
+        }  # fmt: skip
+    return found
+
+
+def _mjd_s(moment: Any) -> float:
+    return float(moment.timestamp()) + 40587 * 86400.0
 
 
 def _described(ms: MeasurementSet, made: MeasurementSet, part: Part, spw: str, kind: str) -> Split:

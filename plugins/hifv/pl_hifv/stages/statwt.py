@@ -29,8 +29,9 @@ _DUMPS = 40
 
 class StatwtInputs(Inputs):
     datacolumn: str = param(
-        "corrected", choices=("corrected", "data", "residual", "residual_data"), doc="What the scatter is taken from."
-    )
+        "corrected", choices=("corrected", "data", "residual", "residual_data"),
+        doc="What the scatter is taken from; VLASS-SE takes residual_data.",
+    )  # fmt: skip
     statwtmode: str = param("VLA", choices=tuple(MODES), doc="VLASS-SE: one weight per image row and channel.")
     overwrite_modelcol: bool = param(False, doc="Make the model column anew, for residual data.", hidden=True)
     usecontdat: bool = param(True, doc="Take the scatter of targets in the continuum channels that cont.dat names.")
@@ -68,7 +69,9 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
     before are saved as hifv_statwt_before_sN, those after as rfi_flagged_statwt, which hifv_mstransform puts back.
 
     For the page weights are split into antennas, w_ij = g_i·g_j. Weights that did not change at all are an error: then
-    imaging would use those of the correlator. (The reference means that too, and swallows its own exception.)
+    imaging would use those of the correlator. (The reference means that too, and swallows its own exception.) Mode
+    VLASS-SE always takes the scatter of residuals. Scores are of all data, where the reference looks at its first call
+    only: with cont.dat, one field.
     """
 
     name = "hifv_statwt"
@@ -79,7 +82,7 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
 
     def check(self, ctx: StageContext, inputs: StatwtInputs) -> None:
         wanted = {"corrected": ("CORRECTED_DATA",), "data": ("DATA",), "residual": ("CORRECTED_DATA", "MODEL_DATA"),
-                  "residual_data": ("DATA", "MODEL_DATA")}[inputs.datacolumn]  # fmt: skip
+                  "residual_data": ("DATA", "MODEL_DATA")}[_column(inputs)]  # fmt: skip
         for ms in self.sets(ctx, inputs):
             with ctx.casa.table(ms.path) as table:
                 missing = [c for c in wanted if c not in table.colnames()]
@@ -119,7 +122,7 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
         )  # fmt: skip
 
     def _statwt(self, ctx: StageContext, ms: MeasurementSet, inputs: StatwtInputs) -> tuple[str, ...]:
-        arguments = {**MODES[inputs.statwtmode], "datacolumn": inputs.datacolumn, "flagbackup": False}
+        arguments = {**MODES[inputs.statwtmode], "datacolumn": _column(inputs), "flagbackup": False}
         chosen = continuum(ctx, ms) if inputs.usecontdat else {}
         if not chosen:
             ctx.casa.statwt(vis=ms.path, **arguments)
@@ -130,6 +133,10 @@ class Statwt(Stage[StatwtInputs, StatwtResult]):
         if rest:
             ctx.casa.statwt(vis=ms.path, field=",".join(str(f) for f in rest), **arguments)
         return tuple(ms.field(f).name for f in chosen)
+
+
+def _column(inputs: StatwtInputs) -> str:
+    return "residual_data" if inputs.statwtmode == "VLASS-SE" else inputs.datacolumn
 
 
 def weights(ctx: StageContext, ms: MeasurementSet) -> list[BandWeights]:

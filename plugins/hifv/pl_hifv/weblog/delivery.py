@@ -45,6 +45,10 @@ def _fractions(before: tuple[float, float], after: tuple[float, float]) -> tuple
 
 WHISKERS = 3.944
 """Reach of whiskers beyond the box in its lengths: 6 σ of Gaussian noise (reference pipeline, 2026)."""
+COLUMNS = {
+    "Median": "median", "Q1": "q1", "Q3": "q3", "Mean": "mean", "Deviation": "deviation", "Lowest": "low",
+    "Highest": "high",
+}  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -82,18 +86,19 @@ def statwt_page(page: Page, ctx: Any, result: StatwtResult) -> None:
     for kind in ("antenna", "spw", "scan"):
         rows = []
         for band in result.after:
-            boxes = _boxes(band, kind)
-            marks = shaded([b.median for b in boxes])
+            # Scans and windows without weights say nothing; an antenna without any is worth a row.
+            boxes = [b for b in _boxes(band, kind) if b.count or kind == "antenna"]
+            marks = [shaded([getattr(b, c) for b in boxes]) for c in COLUMNS.values()]
             rows += [
-                [band.vis, band.band, b.name, b.median, b.q1, b.q3, b.mean, b.deviation, b.low, b.high,
-                 "outlier" if mark else ""]
-                for b, mark in zip(boxes, marks, strict=True)
+                [band.vis, band.band, b.name, *(getattr(b, c) for c in COLUMNS.values()),
+                 ", ".join(n.lower() for n, m in zip(COLUMNS, marks, strict=True) if m[i])]
+                for i, b in enumerate(boxes)
             ]  # fmt: skip
-        names = ["Median", "Q1", "Q3", "Mean", "Deviation", "Lowest", "Highest"]
+        names = list(COLUMNS)
         page.table(
-            ["Measurement set", "Band", kind.capitalize(), *names, "Remark"], rows, filters=("band", kind),
-            formats=dict.fromkeys(names, ".4g"), caption=f"Antenna weights by {kind}; medians more than 3 robust"
-            " deviations off are marked",
+            ["Measurement set", "Band", kind.capitalize(), *names, "Off"], rows, filters=("band", kind),
+            formats=dict.fromkeys(names, ".4g"), caption=f"Antenna weights by {kind}; the last column names what is"
+            " more than 3 robust deviations off the median of its column",
         )  # fmt: skip
     page.section("Flags", anchor="flags-statwt", level="detail")
     flag_tables(page, [(vis, result.flags_before[vis], after) for vis, after in result.flags_after.items()])
