@@ -13,17 +13,21 @@ import attrs
 import numpy as np
 import pytest
 
-from pl_kernel import PlError, plugins
+from pl_kernel import InputError, PlError, plugins
 from pl_kernel.common import pipelinestats, report
+from pl_kernel.common.applying import Applied
+from pl_kernel.common.applypages import _intents, applied_table
 from pl_kernel.common.archives import pack, sha256, unpack
 from pl_kernel.common.delivery import RestoreState, find
 from pl_kernel.common.delivery_qa import products_written
-from pl_kernel.common.exportdata import ExportdataResult, Exported
+from pl_kernel.common.exportdata import ExportdataResult, Exported, _request
 from pl_kernel.common.exportimages import delivered, fits_name
-from pl_kernel.common.save import Item, SaveResult, stage_after, state_is_whole
+from pl_kernel.common.save import Item, ResumeInputs, SaveInputs, SaveResult, stage_after, state_is_whole
 from pl_kernel.common.scripts import calls_of, script
 from pl_kernel.context import ImageRecord
+from pl_kernel.flagcounts import FlagCounts
 from pl_kernel.journal import RunRecord, RunStep
+from pl_kernel.params import resolve
 from pl_kernel.qa import AppliesTo, QAScore, combine
 from pl_kernel.recipe import loads
 from pl_kernel.serialize import write_json
@@ -349,6 +353,7 @@ from pl_kernel.common import flagversions
 from pl_kernel.common.applying import apply_library
 from pl_kernel.effects import MarkApplied, RegisterCalibration, RegisterImage
 from pl_kernel.context import ImageRecord
+from pl_kernel.flagcounts import FlagCounts
 
 
 class Calibrate(Stage[Inputs, Result]):
@@ -556,3 +561,63 @@ def test_a_state_that_lost_something_scores_lower():
     assert state_is_whole(SaveResult(name="x", stage=1, items=(whole,))).score == 1.0
     score = state_is_whole(SaveResult(name="x", stage=1, items=(whole, gone)))
     assert score.score == 0.5 and "caltable a.gcal" in score.long
+
+
+def test_a_run_without_images_has_none_to_deliver_and_lost_ones_are_a_fault():
+    def scored(known):
+        (score,) = products_written(
+            ExportdataResult(products=(), expected={"fits": 0}, manifest="m", images_known=known)
+        )
+        return score.score
+
+    assert scored(0) is None
+    assert scored(3) == 0.0
+
+
+def test_the_processing_request_is_found_where_it_is_the_only_one(tmp_path):
+    root = tmp_path / "run"
+    root.mkdir()
+    assert _request(root, "") is None
+    (tmp_path / "PPR_one.xml").write_text("<x/>")
+    assert _request(root, "") == tmp_path / "PPR_one.xml"
+    (tmp_path / "PPR_two.xml").write_text("<x/>")
+    assert _request(root, "") is None, "nobody knows which"
+    assert _request(root, str(tmp_path / "PPR_two.xml")) == tmp_path / "PPR_two.xml", "what was run goes out"
+    assert _request(root, str(tmp_path / "recipe.yaml")) is None
+
+
+def test_resuming_from_no_run_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(InputError, match=r"no run in .*nowhere"):
+        resolve(ResumeInputs, {"run": str(tmp_path / "nowhere")}, {}, "h_resume")
+    with pytest.raises(InputError, match="number of a stage"):
+        resolve(SaveInputs, {"filename": "12.context"}, {}, "h_save")
+
+
+def test_the_table_of_applied_calibration_shows_what_somebody_noted():
+    page = Table()
+    one = Applied(
+        vis="a.ms", field="A", spw="0", intent="", antenna="*&*", tables=["x", "y"], gainfields=["", "1"],
+        interps=["", "linear"], kinds=["gaincal", "bandpass"], spwmaps=["", "0,0"], sizes=[2_000_000, 0],
+    )  # fmt: skip
+    applied_table(page, [one])
+    assert page.columns == [
+        "Measurement set", "Field", "Spw", "Kind", "Table", "Spw map", "Gains from", "Interpolation", "Weights", "Size",
+    ]  # fmt: skip
+    assert page.rows[1] == ["a.ms", "A", "0", "bandpass", "y", "0,0", "1", "linear", "kept", ""]
+    assert page.rows[0][-1] == 2.0
+    old = attrs.evolve(one, kinds=(), spwmaps=(), sizes=())
+    applied_table(page, [old])
+    assert "Kind" not in page.columns and "Size" not in page.columns
+
+
+class Table:
+    """A page that remembers its last table."""
+
+    def table(self, columns, rows, **_):
+        self.columns, self.rows = columns, rows
+
+
+def test_flags_are_counted_by_intent_once_for_each_that_a_scan_has():
+    counted = FlagCounts(name="x", flagged=3, total=30, by={"scan": {"1": (1.0, 10.0), "2": (2.0, 20.0)}})
+    scans = {"1": frozenset({"PHASE"}), "2": frozenset({"PHASE", "AMPLITUDE"})}
+    assert _intents(counted, scans).by == {"intent": {"PHASE": (3.0, 30.0), "AMPLITUDE": (2.0, 20.0)}}

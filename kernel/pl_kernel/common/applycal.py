@@ -31,6 +31,10 @@ class BasicApplycalInputs(Inputs):
         doc="What to do with data without a good solution; calflagstrict flags them.",
     )  # fmt: skip
     parang: bool = param(False, doc="Rotate for parallactic angle (polarization).")
+    flagsum: bool = param(True, doc="Accepted for old scripts: flags are always counted.", hidden=True)
+    flagdetailedsum: bool = param(
+        False, doc="Accepted for old scripts: counts are always by antenna and window.", hidden=True
+    )
 
 
 class ApplycalInputs(BasicApplycalInputs):

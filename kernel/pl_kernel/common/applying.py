@@ -11,6 +11,7 @@ import attrs
 from ..calrecords import CalFrom, MergedCal
 from ..errors import PlError
 from ..ms.model import MeasurementSet
+from .archives import size_of
 
 if TYPE_CHECKING:
     from ..stage_context import StageContext
@@ -24,7 +25,10 @@ def _strings(value: Iterable[Any]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class Applied:
-    """One call of applycal: a selection of data and the tables applied to it, in order."""
+    """One call of applycal: a selection of data and the tables applied to it, in order.
+
+    ``kinds``, ``spwmaps`` (as text) and ``sizes`` (bytes) are of the tables; empty where nobody noted them.
+    """
 
     vis: str
     field: str
@@ -35,6 +39,9 @@ class Applied:
     gainfields: tuple[str, ...] = attrs.field(converter=_strings)
     interps: tuple[str, ...] = attrs.field(converter=_strings)
     calwt: bool = False
+    kinds: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    spwmaps: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    sizes: tuple[int, ...] = attrs.field(default=(), converter=tuple)
 
 
 @attrs.frozen(kw_only=True)
@@ -99,8 +106,17 @@ def apply_one(
         vis=ms.name, field=", ".join(ms.field(f).name for f in sorted(entry.field_ids)) or "all",
         spw=entry.spw or "all", intent=entry.intent, antenna=chosen["antenna"],
         tables=[c.gaintable for c in calfroms], gainfields=[c.gainfield for c in calfroms],
-        interps=[c.interp for c in calfroms], calwt=any(c.calwt for c in calfroms),
+        interps=[c.interp for c in calfroms], calwt=any(c.calwt for c in calfroms), **facts(calfroms),
     )  # fmt: skip
+
+
+def facts(calfroms: Iterable[CalFrom]) -> dict[str, Any]:
+    """What `Applied` tells of the tables themselves."""
+    froms = list(calfroms)
+    return {
+        "kinds": [c.caltype for c in froms], "spwmaps": [",".join(map(str, c.spwmap)) for c in froms],
+        "sizes": [size_of(Path(c.gaintable)) if Path(c.gaintable).is_dir() else 0 for c in froms],
+    }  # fmt: skip
 
 
 def solutions(ctx: StageContext, table: str) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ..weblog.page import Link, Page, renderer
-from .applying import Applied
+from .applypages import applied_table
 from .exportdata import ExportdataResult, Exported
 from .restoredata import RestoredataResult
 
@@ -64,14 +63,3 @@ def restoredata_page(page: Page, ctx: Any, result: RestoredataResult) -> None:
         })  # fmt: skip
     page.section("Applied calibration", anchor="applied")
     applied_table(page, result.applied)
-
-
-def applied_table(page: Page, applied: Iterable[Applied]) -> None:
-    """One row per call of applycal and table."""
-    page.table(
-        ["Measurement set", "Field", "Spw", "Intent", "Table", "Gain field", "Interpolation", "Weights"],
-        [[a.vis, a.field, a.spw, a.intent or "all", table, gainfield or "all", interp or "default",
-          "changed" if a.calwt else "kept"]
-         for a in applied for table, gainfield, interp in zip(a.tables, a.gainfields, a.interps, strict=True)],
-        caption="Tables in the order in which they were applied",
-    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -41,7 +42,9 @@ class ExportdataInputs(Inputs):
     calintents: tuple[str, ...] = param((), doc="Intents of calibrators whose images are written; default all.")
     targetimages: tuple[str, ...] = param((), doc="Names of target images to write, with wildcards; default all.")
     calimages: tuple[str, ...] = param((), doc="Names of calibrator images to write, with wildcards; default all.")
-    pprfile: Path | None = param(None, doc="Processing request to deliver with the rest.")
+    pprfile: Path | None = param(
+        None, doc="Processing request to deliver; default the recipe of the run, or the only PPR_*.xml beside it."
+    )
     session: tuple[str, ...] = param((), doc="Accepted for old scripts: sessions are those of the import.", hidden=True)
     products_dir: Path | None = param(None, doc="Accepted for old scripts: products lie in the run.", hidden=True)
 
@@ -59,12 +62,14 @@ class Exported:
 
 
 class ExportdataResult(Result):
-    """The products; ``expected`` counts, by kind, what the parameters ask for."""
+    """The products; ``expected`` counts, by kind, what the parameters ask for, ``images_known`` all images of the run.
+    """
 
     products: tuple[Exported, ...]
     expected: dict[str, int]
     manifest: str
     sessions: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    images_known: int = 1
 
 
 I = TypeVar("I", bound=ExportdataInputs)  # noqa: E741
@@ -159,6 +164,7 @@ class Exporter(Stage[I, ExportdataResult]):
         return ExportdataResult(
             products=tuple(job.made), expected=job.expected, manifest=name, failures=tuple(job.failures),
             sessions={s: tuple(ms.name for ms in sets) for s, sets in job.sessions.items()},
+            images_known=len(ctx.context.images),
             effects=tuple(
                 AddProduct(
                     ProductRecord(
@@ -233,8 +239,9 @@ class Exporter(Stage[I, ExportdataResult]):
             )  # fmt: skip
             job.make("script", f"{stem}.casa_piperestorescript.py", "", "restorescript", _bytes, text.encode(),
                      doc="restores the calibrated data from the products")  # fmt: skip
-        if inputs.pprfile is not None:
-            job.make("script", f"{stem}.pprequest.xml", "", "piperequest", _copy, inputs.pprfile,
+        request = inputs.pprfile or _request(job.ctx.context.root, job.record.recipe.get("file", ""))
+        if request is not None:
+            job.make("script", f"{stem}.pprequest.xml", "", "piperequest", _copy, request,
                      doc="the processing request")  # fmt: skip
 
 
@@ -278,6 +285,17 @@ class Export:
             what = source or doc or kind
             self.failures.append(ItemFailure(f"{kind} of {what}", sentence))
             self.ctx.log.error(f"The product {kind} of {what} could not be written: {sentence}")
+
+
+def _request(root: Path, recipe: str) -> Path | None:
+    """The processing request of a run: its recipe, or what lies in its folder or beside it; None where several do."""
+    if fnmatch.fnmatchcase(Path(recipe).name, "PPR_*.xml") and Path(recipe).is_file():
+        return Path(recipe)
+    for folder in (root, root.parent):
+        found = sorted(folder.glob("PPR_*.xml"))
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _at(path: Path, write: Callable[..., Any], *args: Any) -> Path:

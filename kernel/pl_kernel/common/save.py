@@ -70,10 +70,18 @@ def _size(path: Path) -> int | None:
 # ---- h_save ----------------------------------------------------------------------------------------------------------
 
 
+def _is_a_name(filename: str) -> None:
+    name = Path(filename).name.removesuffix(".context")
+    if name.isdigit():
+        raise InputError(f"A state cannot be called {name}: that is the number of a stage.")
+
+
 class SaveInputs(Inputs):
     """The name of the state."""
 
-    filename: str = param("", doc="Name of the state; default saved-N, with the number of the stage.")
+    filename: str = param(
+        "", doc="Name of the state; default saved-N, with the number of the stage.", check=_is_a_name
+    )
 
 
 class SaveResult(Result):
@@ -97,8 +105,6 @@ class Save(Stage[SaveInputs, SaveResult]):
 
     def run(self, ctx: StageContext, inputs: SaveInputs) -> SaveResult:
         name = Path(inputs.filename).name.removesuffix(".context") or f"saved-{ctx.stage_number}"
-        if name.isdigit():
-            raise InputError(f"A state cannot be called {name}: that is the number of a stage.")
         marks = dict(ctx.value(MARKS) or {})
         marks[name] = ctx.stage_number
         items = tuple(holdings(ctx.work, ctx.context))
@@ -159,10 +165,15 @@ def stage_after(root: Path, place: str) -> int:
 # ---- h_resume --------------------------------------------------------------------------------------------------------
 
 
+def _is_run(path: Path) -> None:
+    if path.is_absolute() and not (path / "run.json").is_file():
+        raise InputError(f"There is no run in {path}, so h_resume cannot go on from it.")
+
+
 class ResumeInputs(Inputs):
     """Which run, and where in it."""
 
-    run: Path = param(doc="Folder of the run to go on from.")
+    run: Path = param(doc="Folder of the run to go on from, seen from where this run is.", check=_is_run)
     filename: str = param("", doc="Name of its state, as given to h_save, or the number of the stage to go on before.")
 
 
@@ -188,9 +199,8 @@ class Resume(Stage[ResumeInputs, ResumeResult]):
     topic = "dataset"
 
     def check(self, ctx: StageContext, inputs: ResumeInputs) -> None:
-        if not (inputs.run / "run.json").is_file():
-            raise InputError(f"There is no run in {inputs.run}.")
-        if inputs.run.resolve() == ctx.context.root.resolve():
+        run = _place(ctx.context.root, inputs.run)
+        if run == ctx.context.root.resolve():
             raise InputError("A run cannot go on from itself in a stage; use pl rewind or pl resume.")
         if ctx.context.measurement_sets:
             raise InputError("The run has measurement sets already; h_resume comes first.")
@@ -199,11 +209,12 @@ class Resume(Stage[ResumeInputs, ResumeResult]):
         from ..branch import branch
         from ..journal import RunFolder
 
-        done = len(RunFolder(inputs.run).done_stages())
-        stage = stage_after(inputs.run, inputs.filename) if inputs.filename else done + 1
+        run = _place(ctx.context.root, inputs.run)
+        done = len(RunFolder(run).done_stages())
+        stage = stage_after(run, inputs.filename) if inputs.filename else done + 1
         scratch = ctx.stage_dir / "other"
         shutil.rmtree(scratch, ignore_errors=True)
-        with branch(inputs.run, stage, scratch) as other:
+        with branch(run, stage, scratch) as other:
             context = other.context
         for entry in sorted((scratch / "work").iterdir()):
             if (ctx.work / entry.name).exists():
@@ -212,9 +223,18 @@ class Resume(Stage[ResumeInputs, ResumeResult]):
         shutil.rmtree(scratch)
         effects = state_of(context)
         return ResumeResult(
-            run=str(inputs.run), before_stage=stage, effects=tuple(effects),
+            run=str(run), before_stage=stage, effects=tuple(effects),
             items=tuple(holdings(ctx.work, context)),
         )  # fmt: skip
+
+
+def _place(root: Path, run: Path) -> Path:
+    """The folder of the other run: a relative path counts from the folder in which this run is, or from its own."""
+    options = [run] if run.is_absolute() else [root.parent / run, root / run, root / "work" / run]
+    found = next((path for path in options if (path / "run.json").is_file()), None)
+    if found is None:
+        raise InputError(f"There is no run in {options[0].resolve()}, so h_resume cannot go on from it.")
+    return found.resolve()
 
 
 def state_of(context: Context) -> list[Effect]:

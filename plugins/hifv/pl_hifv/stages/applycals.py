@@ -13,7 +13,7 @@ from pl_hifv.occupancy import FlagMap, look
 from pl_kernel import Inputs, PlError, Result, Stage, param
 from pl_kernel.calibration import CalFrom, MergedCal
 from pl_kernel.common import flagversions as versions
-from pl_kernel.common.applying import Applied
+from pl_kernel.common.applying import Applied, facts
 from pl_kernel.effects import Effect, MarkApplied, ReplaceMeasurementSet
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
@@ -183,5 +183,5 @@ def _call(
         vis=ms.name, field=selection["field"] or "all", spw=selection["spw"] or "all",
         intent=selection["intent"] or (f"scans {selection['scan']}" if selection.get("scan") else ""),
         antenna=chosen["antenna"], tables=arguments["gaintable"], gainfields=arguments["gainfield"],
-        interps=arguments["interp"], calwt=any(arguments["calwt"]),
+        interps=arguments["interp"], calwt=any(arguments["calwt"]), **facts(froms),
     )  # fmt: skip
