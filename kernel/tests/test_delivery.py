@@ -563,17 +563,6 @@ def test_a_state_that_lost_something_scores_lower():
     assert score.score == 0.5 and "caltable a.gcal" in score.long
 
 
-def test_a_run_without_images_has_none_to_deliver_and_lost_ones_are_a_fault():
-    def scored(known):
-        (score,) = products_written(
-            ExportdataResult(products=(), expected={"fits": 0}, manifest="m", images_known=known)
-        )
-        return score.score
-
-    assert scored(0) is None
-    assert scored(3) == 0.0
-
-
 def test_the_processing_request_is_found_where_it_is_the_only_one(tmp_path):
     root = tmp_path / "run"
     root.mkdir()

@@ -14,18 +14,10 @@ NOTHING = {
 
 @scorer(ExportdataResult)
 def products_written(result: ExportdataResult) -> list[QAScore]:
-    """Existing products of each kind against those asked for; what is missing is named.
-
-    A run that made no images has none to deliver, which is no fault; one that made some and delivers none lost them.
-    """
+    """Existing products of each kind against those asked for; what is missing is named."""
     scores = []
     for kind, expected in result.expected.items():
         made = sum(1 for p in result.products if p.kind == kind and p.size_bytes > 0)
-        if not expected and kind == "fits" and not result.images_known:
-            scores.append(
-                QAScore(metric="export.fits", value=0, score=None, short="No images", long="The run made no images.")
-            )
-            continue
         if not expected:
             scores.append(
                 QAScore(

@@ -62,14 +62,12 @@ class Exported:
 
 
 class ExportdataResult(Result):
-    """The products; ``expected`` counts, by kind, what the parameters ask for, ``images_known`` all images of the run.
-    """
+    """The products; ``expected`` counts, by kind, what the parameters ask for."""
 
     products: tuple[Exported, ...]
     expected: dict[str, int]
     manifest: str
     sessions: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
-    images_known: int = 1
 
 
 I = TypeVar("I", bound=ExportdataInputs)  # noqa: E741
@@ -164,7 +162,6 @@ class Exporter(Stage[I, ExportdataResult]):
         return ExportdataResult(
             products=tuple(job.made), expected=job.expected, manifest=name, failures=tuple(job.failures),
             sessions={s: tuple(ms.name for ms in sets) for s, sets in job.sessions.items()},
-            images_known=len(ctx.context.images),
             effects=tuple(
                 AddProduct(
                     ProductRecord(
