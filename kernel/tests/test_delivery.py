@@ -590,10 +590,12 @@ def test_the_table_of_applied_calibration_shows_what_somebody_noted():
     )  # fmt: skip
     applied_table(page, [one])
     assert page.columns == [
-        "Measurement set", "Field", "Spw", "Kind", "Table", "Spw map", "Gains from", "Interpolation", "Weights", "Size",
+        "Field", "Spw", "Kind", "Table", "Spw map", "Gains from", "Interpolation", "Weights", "Size",
     ]  # fmt: skip
-    assert page.rows[1] == ["a.ms", "A", "0", "bandpass", "y", "0,0", "1", "linear", "kept", ""]
+    assert page.rows[1] == ["A", "0", "bandpass", "y", "0,0", "1", "linear", "kept", ""]
     assert page.rows[0][-1] == 2.0
+    applied_table(page, [one, attrs.evolve(one, vis="b.ms")])
+    assert page.columns[0] == "Measurement set" and page.rows[2][0] == "b.ms"
     old = attrs.evolve(one, kinds=(), spwmaps=(), sizes=())
     applied_table(page, [old])
     assert "Kind" not in page.columns and "Size" not in page.columns

@@ -36,16 +36,20 @@ def applied_tables(page: Any, result: ApplycalResult) -> None:
 
 
 def applied_table(page: Any, applied: Iterable[Applied]) -> None:
-    """One row per call of applycal and table; what none of them says is no column."""
+    """One row per call of applycal and table; what none of them says, or all windows and one set, is no column."""
     rows = []
-    for a in applied:
+    calls = list(applied)
+    several = len({a.vis for a in calls}) > 1
+    of = f" of {calls[0].vis}" if calls and not several else ""
+    for a in calls:
         empty = [""] * len(a.tables)
         for table, gainfield, interp, kind, spwmap, size in zip(
             a.tables, a.gainfields, a.interps, a.kinds or empty, a.spwmaps or empty, a.sizes or empty, strict=True
         ):
             rows.append(
                 {
-                    "Measurement set": a.vis, "Field": a.field or "all", "Spw": a.spw or "all", "Intent": a.intent,
+                    "Measurement set": a.vis if several else "", "Field": a.field or "all",
+                    "Spw": a.spw if a.spw != "all" else "", "Intent": a.intent.replace(",", ", "),
                     "Antenna": a.antenna if a.antenna != "*&*" else "", "Kind": kind, "Table": table,
                     "Spw map": spwmap, "Gains from": gainfield or "all", "Interpolation": interp or "default",
                     "Weights": "changed" if a.calwt else "kept", "Size": size / 1e6 if size else "",
@@ -54,7 +58,7 @@ def applied_table(page: Any, applied: Iterable[Applied]) -> None:
     said = [name for name in (rows[0] if rows else ()) if any(row[name] != "" for row in rows)]
     page.table(
         said, [[row[name] for name in said] for row in rows], units={"Size": "MB"}, formats={"Size": ".2f"},
-        caption="Tables in the order in which they were applied; numbers under 'Gains from' are field ids.",
+        caption=f"Tables{of} in the order in which they were applied; numbers under 'Gains from' are field ids.",
         filters=("Field",),
     )  # fmt: skip
 
