@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pl_hif.grids import coverage
 from pl_hif.targets import channel_text
 from pl_hifv.occupancy import virtual_ids
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.ms.contfile import ContFile, read_contfile
 from pl_kernel.ms.model import Field, MeasurementSet
 from pl_kernel.ms.virtual import VirtualSpw
@@ -19,10 +18,11 @@ def continuum(ctx: StageContext, ms: MeasurementSet) -> dict[int, str]:
     """Selections of continuum channels (spw:first~last;…) by field id, for the targets that cont.dat speaks of.
 
     Windows the file does not mention are taken whole; windows without continuum (NONE) are left out. Empty when there
-    is no file. Frequencies are converted from the file's frame to the channels of this measurement set.
+    is no file, in the work folder or beside the run. Frequencies are converted from the file's frame to the channels of
+    this measurement set.
     """
-    path = Path(ctx.work) / FILE
-    if not path.is_file():
+    path = find_file(None, FILE, ctx.work)
+    if path is None:
         return {}
     file = read_contfile(path)
     known = {entry.field for entry in file.entries}

@@ -143,3 +143,24 @@ def test_one_name_for_several_measurement_sets_is_refused():
     ctx = SimpleNamespace(measurement_sets=lambda *a, **k: (object(), object()))
     with pytest.raises(PlError, match="name one measurement set, and there are 2"):
         Mstransform().check(ctx, MstransformInputs(outputvis="x.ms"))
+
+
+def test_continuum_ranges_beside_the_run_are_found_and_those_in_its_work_folder_first(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from pl_hifv import contsel
+    from pl_kernel.ms.samples import SampleScan, sample_ms
+
+    monkeypatch.setattr(contsel, "_selection", lambda ctx, ms, field, file: file.entries[0].text_of_ranges)
+    monkeypatch.setattr(
+        contsel, "read_contfile",
+        lambda path: SimpleNamespace(entries=[SimpleNamespace(field="M51", text_of_ranges=path.read_text())]),
+    )  # fmt: skip
+    ms = sample_ms(fields=("J1", "M51"), scans=(SampleScan(0, "PHASE"), SampleScan(1, "TARGET")))
+    ctx = SimpleNamespace(work=tmp_path / "run/work")
+    ctx.work.mkdir(parents=True)
+    assert contsel.continuum(ctx, ms) == {}
+    (tmp_path / "cont.dat").write_text("beside")
+    assert contsel.continuum(ctx, ms) == {1: "beside"}
+    (ctx.work / "cont.dat").write_text("work")
+    assert contsel.continuum(ctx, ms) == {1: "work"}

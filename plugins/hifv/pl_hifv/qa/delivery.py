@@ -233,9 +233,13 @@ def user_flags(result: FlagtargetsdataResult) -> list[QAScore]:
         QAScore(
             metric="flagtargets.newly_flagged", value=s.after.fraction - s.before.fraction,
             score=TEMPLATE_USED if s.commands else 1.0,
-            short=f"{len(s.commands)} commands", applies_to=AppliesTo(vis=s.vis),
-            long=f"{len(s.commands)} commands of the user flagged"
+            short=_commands(s.commands), applies_to=AppliesTo(vis=s.vis),
+            long=f"{_commands(s.commands)} of the user flagged"
             f" {100 * (s.after.fraction - s.before.fraction):.2f}% of {s.vis}.",
         )
         for s in result.sets
     ]  # fmt: skip
+
+
+def _commands(commands: tuple[str, ...]) -> str:
+    return f"{len(commands)} command{'' if len(commands) == 1 else 's'}"

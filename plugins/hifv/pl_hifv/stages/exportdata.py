@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pl_hifv import aqua, delivery
+from pl_hifv.contsel import FILE as CONTINUUM
 from pl_hifv.lines import line_spws
 from pl_hifv.stages.fluxboot import FluxbootResult
 from pl_kernel import param
 from pl_kernel.common.exportdata import Export, Exporter
 from pl_kernel.common.exportdata import ExportdataInputs as CommonInputs
 from pl_kernel.common.exportimages import delivered, write_fits
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.common.report import FluxMeasurement, Node, earlier_results
 from pl_kernel.common.scripts import Call, calls_of
 from pl_kernel.ms.model import MeasurementSet
@@ -41,6 +44,12 @@ class Exportdata(Exporter[ExportdataInputs]):
     name = "hifv_exportdata"
     flag_versions = delivery.PURPOSES
     restore_stage = "hifv_restoredata"
+
+    def auxiliary(self, ctx: StageContext) -> list[Path]:
+        """With the continuum ranges that lie beside the run: they decided on flags and weights."""
+        found = super().auxiliary(ctx)
+        ranges = find_file(None, CONTINUUM, ctx.work)
+        return found if ranges is None or ranges in found else [*found, ranges]
 
     def state(self, ctx: StageContext, ms: MeasurementSet) -> Mapping[str, Any]:
         return delivery.state(ctx, ms)

@@ -56,13 +56,14 @@ def fluxboot_page(page: Any, ctx: Any, result: FluxbootResult) -> None:
         page.note("No flux calibrator was to be used: flux densities are relative, amplitudes are shown below.", "info")
     for key, names in () if result.relative else result.references.items():
         page.text(f"{key} band: flux scale of {', '.join(names) or 'nothing'}.")
-    orders = ("Spectral index", "Curvature", "Gamma", "Delta")
+    highest = max((s.fit.order for s in result.spectra), default=0)
+    orders = ("Spectral index", "Curvature", "Gamma", "Delta")[:highest]
     page.table(
         ["Measurement set", "Source", "Order", "Band", "Centre", "Flux density", "Error",
          *(c for o in orders for c in (o, f"{o} error")), "Why this order"],
         [
             [s.vis, s.field, s.fit.order, s.band, s.fit.reference_hz / 1e9, s.fit.flux_jy, s.fit.flux_error_jy,
-             *(v for i in range(1, 5) for v in _coefficient(s.fit, i)), s.reason]
+             *(v for i in range(1, highest + 1) for v in _coefficient(s.fit, i)), s.reason]
             for s in result.spectra
         ],
         caption="log S = log S₀ + α x + β x² …, x = log ν/ν₀, ν₀ at the centre of the band.",
