@@ -426,8 +426,9 @@ def _environment() -> Environment:
         undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     environment.filters.update(
-        say=views.say, digits=views.say_digits, duration=views.say_duration, time=views.say_time, size=views.say_size,
-        sort_key=views.sort_key, picture_anchor=views.picture_anchor, band=views.band_of, slug=slug,
+        say=views.say, breakable=views.breakable, digits=views.say_digits, duration=views.say_duration,
+        time=views.say_time, size=views.say_size, sort_key=views.sort_key, picture_anchor=views.picture_anchor,
+        band=views.band_of, slug=slug,
     )  # fmt: skip
     environment.tests["numeric"] = views.is_number
     environment.globals.update(

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 from jinja2 import Undefined
+from markupsafe import Markup
 
 from pl_kernel.qa import TOPICS, band
 from pl_kernel.weblog.names import slug
@@ -27,6 +28,7 @@ TOPIC_TITLES = {
     "misc": "Miscellaneous",
 }  # fmt: skip
 ORIGIN_WORDS = {"user": "user", "recipe": "recipe", "heuristic": "heuristic", "default": "default"}
+_LONG_WORD = 24
 _NOTIFIED = ("error", "warning", "attention")
 
 
@@ -87,6 +89,19 @@ def say(value: Any) -> str:
             return str(value.get("text") or say(value.get("score")))
         return ", ".join(f"{k}: {say(v)}" for k, v in value.items()) if value else "–"
     return str(value)
+
+
+def breakable(text: str) -> Markup:
+    """Text whose long words, names of files mostly, may be broken after full stops, commas and underscores.
+
+    A table with them stays as wide as its page; to copy and to search, the text is what it was.
+    """
+
+    def broken(word: str) -> Markup:
+        parts = re.findall(r"[^._,/]*[._,/]+|[^._,/]+", word) if len(word) > _LONG_WORD else [word]
+        return Markup("<wbr>").join(parts)
+
+    return Markup(" ").join(broken(word) for word in str(text).split(" "))
 
 
 def say_number(value: float) -> str:

@@ -53,8 +53,10 @@ from pl_kernel.weblog.plots.style import (
     draw_points,
     figure,
     kept_figure,
+    legend,
     mjd_seconds_to_dates,
     time_axis,
+    titles,
 )
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "image_panel",
     "image_statistics",
     "kept_figure",
+    "legend",
     "matrix",
     "mjd_seconds_to_dates",
     "robust_rms",
@@ -93,6 +96,7 @@ __all__ = [
     "spectrum",
     "time_axis",
     "timeline",
+    "titles",
     "uv_coverage",
     "vs_frequency",
     "vs_time",

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
@@ -174,6 +174,8 @@ def mjd_seconds_to_dates(time_s: ArrayLike) -> FloatArray:
 
 def time_axis(ax: Any, label: str = "Time (UTC)") -> None:
     locator = AutoDateLocator(minticks=4, maxticks=8)
+    for unit in (MINUTELY, SECONDLY):  # without 2, nine minutes have one tick
+        locator.intervald[unit] = [1, 2, 5, 10, 15, 30]
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, usetex=False))
     ax.xaxis.get_offset_text().set_fontsize(8.5)
