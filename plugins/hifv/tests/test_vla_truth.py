@@ -20,7 +20,7 @@ STEPS = (
     ("hifv_priorcals", {}), ("hifv_testBPdcals", {}), ("hifv_checkflag", {"checkflagmode": "bpd-vla"}),
     ("hifv_semiFinalBPdcals", {}), ("hifv_checkflag", {"checkflagmode": "allcals-vla"}), ("hifv_solint", {}),
     ("hifv_fluxboot", {}), ("hifv_finalcals", {}), ("hifv_applycals", {}),
-    ("hifv_checkflag", {"checkflagmode": "target-vla"}),
+    ("hifv_checkflag", {"checkflagmode": "target-vla"}), ("hifv_plotsummary", {}),
 )  # fmt: skip
 CASES = {
     "two-bands": ("vla-multiband-d", 4, ()),
@@ -134,6 +134,40 @@ def test_flux_densities_are_within_two_percent_and_indices_within_0_05(reduced: 
         assert 10 ** one.fit.coefficients[0] == pytest.approx(truth.flux_jy(one.field, nu), rel=0.02)
         index = np.log(truth.flux_jy(one.field, 1.01 * nu) / truth.flux_jy(one.field, nu)) / np.log(1.01)
         assert one.fit.coefficients[1] == pytest.approx(index, abs=0.05)
+
+
+def test_the_summary_shows_what_was_injected(reduced: Reduced, tmp_path: Path) -> None:
+    from pl_hifv.weblog import summary, summaryplots
+
+    result, truth = reduced.result("hifv_plotsummary"), reduced.truth
+    (folder,) = reduced.root.glob("stages/*-hifv_plotsummary")
+    kinds = [a.kind for a in result.applied]
+    assert kinds[-5:] == ["delay", "bandpass", "gain, phase only", "gain, amplitude and phase", "gain, phase only"]
+    assert kinds[:2] == ["gain curve and efficiency", "opacity"]
+    (flux,) = [s for s in result.calibrators if "3C286" in s.field]
+    names = {w.name.split("#")[0][5:].capitalize() + " " + w.name.split("#")[1] for w in reduced.ms.science_spws}
+    assert set(flux.basebands) == names
+    with np.load(folder / flux.file) as kept:
+        for spw in [s for group in flux.bands.values() for s in group]:
+            nu, spectrum = kept[f"frequency_{spw}"], kept[f"spectrum_{spw}"]
+            hands = [i for i, c in enumerate(kept[f"correlations_{spw}"]) if c in ("RR", "LL")]
+            injected = truth.flux_jy(flux.field, float(nu.mean()))
+            assert np.nanmedian(np.abs(spectrum[hands])) == pytest.approx(injected, rel=0.02)
+            assert np.nanmax(np.abs(np.degrees(np.angle(np.nanmean(spectrum[hands], axis=1))))) < 1.0
+    # Every kind of picture can be drawn.
+    place = type("Place", (), {"stage_dir": folder})()
+    drawn = [(f, i) for f, i in (
+        (summaryplots.draw_phases, summary._together(place, result.calibrators)[0]),
+        (summaryplots.draw_uv, summary._by_band(place, result.targets)[0]),
+        (summaryplots.draw_antennas, summary._by_baseband(place, result.calibrators)[0]),
+        (summaryplots.draw_spectrum, attrs.evolve(
+            summary._by_baseband(place, result.calibrators)[0], correlations=summaryplots.CROSS)),
+        (summaryplots.draw_amplitudes, summary._by_baseband(place, result.targets)[0]),
+        (summaryplots.draw_time, summary._by_band(place, result.calibrators)[0]),
+    )]  # fmt: skip
+    for function, item in drawn:
+        path = tmp_path / f"{function.__name__}.png"
+        assert function(None, item, path) is None and path.stat().st_size > 5_000
 
 
 def test_what_is_bad_is_flagged(reduced: Reduced) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import attrs
 import numpy as np
 
-from pl_hif.visibilities import pieces
+from pl_hifv.heuristics.gainkind import GainSums
 from pl_hifv.occupancy import PARALLEL, virtual_ids
 from pl_hifv.selections import CALIBRATORS
+from pl_hifv.summaries import basebands, summarise
 from pl_kernel import Inputs, Result, Stage
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import Field, MeasurementSet
@@ -18,7 +20,15 @@ from pl_kernel.stage_context import StageContext
 
 TARGETS_SHOWN = 30
 """Of more targets every n-th is shown (reference pipeline, 2026)."""
-_SPEED_OF_LIGHT = 299792458.0
+_KINDS = {
+    "gceff": "gain curve and efficiency", "gc": "gain curve", "opac": "opacity", "rq": "requantizer",
+    "swpow": "switched power", "antpos": "antenna positions", "tecim": "ionosphere",
+}  # fmt: skip
+_JONES = {
+    "K Jones": "delay", "B Jones": "bandpass", "KAntPos Jones": "antenna positions", "D Jones": "leakage",
+    "Df Jones": "leakage", "Kcross Jones": "cross-hand delay", "X Jones": "cross-hand phase",
+    "Xf Jones": "cross-hand phase",
+}  # fmt: skip
 
 
 class PlotsummaryInputs(Inputs):
@@ -27,7 +37,10 @@ class PlotsummaryInputs(Inputs):
 
 @attrs.frozen(kw_only=True)
 class FieldSummary:
-    """One field: where its averages are kept, and how much its calibrated phases scatter (calibrators)."""
+    """One field: where its averages are kept, and how much its calibrated phases scatter (calibrators).
+
+    Windows (virtual ids) are by band, and by band and baseband in the order of frequency.
+    """
 
     vis: str
     field: str
@@ -35,9 +48,27 @@ class FieldSummary:
     intents: tuple[str, ...] = attrs.field(converter=tuple)
     file: str
     bands: dict[str, tuple[int, ...]]
+    basebands: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
     phase_rms_deg: float = 0.0
     worst_antenna: str = ""
     worst_rms_deg: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class AppliedTable:
+    """One caltable and the data it has been applied to (selections; empty: all), what it corrects and how."""
+
+    vis: str
+    intent: str = ""
+    field: str = ""
+    spw: str = ""
+    antenna: str = ""
+    kind: str
+    spwmap: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    gainfield: str = ""
+    interp: str = ""
+    calwt: bool = False
+    table: str
 
 
 class PlotsummaryResult(Result):
@@ -45,6 +76,7 @@ class PlotsummaryResult(Result):
 
     calibrators: tuple[FieldSummary, ...]
     targets: tuple[FieldSummary, ...]
+    applied: tuple[AppliedTable, ...] = ()
     polarized: bool = joined(any, False)
     not_shown: int = joined(sum, 0)
 
@@ -52,10 +84,12 @@ class PlotsummaryResult(Result):
 class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
     """Show the calibrated data.
 
-    One pass over every field shown: visibilities averaged per scan, baseline and window (against time and baseline),
-    and over time and baselines per channel (against frequency; for targets the inner half of the uv range). The
-    averages are kept with the stage, the plots are drawn from them, and nothing of it grows with the number of
-    integrations. For calibrators the scatter of the averaged phases is scored: a calibrated point source has phase 0.
+    Lists what the calibration library holds as applied, gains as of phase, of amplitude or both by their values. One
+    pass over every calibrator and at most 30 targets: visibilities averaged per scan, baseline and window (against
+    baseline), in ten parts of each scan (against time), and over time per channel (against frequency; of calibrators by
+    antenna, of targets the inner half of the uv range). The averages are kept with the stage, the plots are drawn from
+    them, and nothing of it grows with the number of integrations. For calibrators the scatter of the phases is scored:
+    a calibrated point source has phase 0.
     """
 
     name = "hifv_plotsummary"
@@ -69,104 +103,88 @@ class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
     def run(self, ctx: StageContext, inputs: PlotsummaryInputs) -> PlotsummaryResult:
         calibrators: list[FieldSummary] = []
         targets: list[FieldSummary] = []
+        applied: list[AppliedTable] = []
         left, polarized = 0, False
         for ms in self.sets(ctx, inputs):
+            applied += applied_tables(ctx, ms)
             column = ms.column_of(DataType.REGCAL_CONTLINE_ALL) or "DATA"
             polarized |= bool(ms.intents & {"POLARIZATION", "POLANGLE", "POLLEAKAGE"})
             chosen = [f for f in ms.fields_with_intent(CALIBRATORS) if f.spws & set(ms.science_spw_ids)]
             science = [f for f in ms.fields_with_intent("TARGET") if f not in chosen]
-            step = len(science) // TARGETS_SHOWN + 1
-            shown = science[::step]
+            shown = some_of(science)
             left += len(science) - len(shown)
             for count, field in enumerate([*chosen, *shown], 1):
-                summary = summarise(ctx, ms, field, column, is_target=field in shown)
+                summary = _summarise(ctx, ms, field, column, target=field in shown)
                 if summary is not None:
                     (targets if field in shown else calibrators).append(summary)
                 ctx.progress(count, len(chosen) + len(shown), f"{ms.name} {field.name}")
         return PlotsummaryResult(
-            calibrators=tuple(calibrators), targets=tuple(targets), polarized=polarized, not_shown=left
-        )
+            calibrators=tuple(calibrators), targets=tuple(targets), applied=tuple(applied), polarized=polarized,
+            not_shown=left,
+        )  # fmt: skip
 
 
-class _Averages:
-    """Sums per (scan, baseline) and per channel of one field and window."""
-
-    def __init__(self) -> None:
-        self.groups: dict[tuple[int, int, int], list] = {}  # scan, antennas: sum, count, time, uv, rows
-        self.spectrum: np.ndarray | None = None
-        self.count: np.ndarray | None = None
-
-    def add(self, columns: dict[str, np.ndarray], data: np.ndarray, inner_m: float | None) -> None:
-        flag = columns["FLAG"] | ~np.isfinite(data)
-        good = ~flag
-        values = np.where(good, data, 0)
-        sums, counts = values.sum(axis=1), good.sum(axis=1)  # (corr, row)
-        uv = np.hypot(*columns["UVW"][:2])
-        keys = np.stack([columns["SCAN_NUMBER"], columns["ANTENNA1"], columns["ANTENNA2"]])
-        unique, index = np.unique(keys, axis=1, return_inverse=True)
-        index = index.ravel()
-        for g in range(unique.shape[1]):
-            rows = index == g
-            part = self.groups.setdefault(
-                tuple(int(k) for k in unique[:, g]), [0, 0, 0.0, 0.0, 0]
-            )
-            part[0] = part[0] + sums[:, rows].sum(axis=1)
-            part[1] = part[1] + counts[:, rows].sum(axis=1)
-            part[2] += float(columns["TIME"][rows].sum())
-            part[3] += float(uv[rows].sum())
-            part[4] += int(rows.sum())
-        inside = uv <= inner_m if inner_m is not None else np.ones(uv.size, bool)
-        spectrum = values[..., inside].sum(axis=2)
-        count = good[..., inside].sum(axis=2)
-        self.spectrum = spectrum if self.spectrum is None else self.spectrum + spectrum
-        self.count = count if self.count is None else self.count + count
+def some_of(targets: Sequence[Field]) -> Sequence[Field]:
+    """At most as many targets as are shown, evenly spread over the list."""
+    return targets[:: len(targets) // TARGETS_SHOWN + 1]
 
 
-def summarise(
-    ctx: StageContext, ms: MeasurementSet, field: Field, column: str, *, is_target: bool
+def _summarise(
+    ctx: StageContext, ms: MeasurementSet, field: Field, column: str, *, target: bool
 ) -> FieldSummary | None:
     """Average one field and keep the averages in the stage's folder; None where everything is flagged."""
-    virtual = virtual_ids(ctx, ms)
-    windows = [w for w in ms.science_spws if w.id in field.spws]
-    inner = 0.5 * ms.array.max_baseline_m if is_target else None
-    arrays: dict[str, np.ndarray] = {}
-    rows: list[tuple[float, ...]] = []
-    values: list[np.ndarray] = []
-    names: list[str] = sorted({c for w in windows for c in ms.polarization_of(w.id).correlations})
-    for window in windows:
-        averages = _Averages()
-        wanted = [column, "FLAG", "TIME", "UVW", "SCAN_NUMBER", "ANTENNA1", "ANTENNA2"]
-        for piece in pieces(ctx, ms, wanted, [field.id], [int(window.id)]):
-            averages.add(piece.columns, piece.columns[column], inner)
-        if averages.spectrum is None or averages.count is None or not averages.count.any():
-            continue
-        correlations = ms.polarization_of(window.id).correlations
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(averages.count > 0, averages.spectrum / averages.count, np.nan)
-        spw = virtual[int(window.id)]
-        arrays[f"spectrum_{spw}"], arrays[f"frequency_{spw}"] = mean, window.centres_hz
-        arrays[f"correlations_{spw}"] = np.array(correlations)
-        wavelength = _SPEED_OF_LIGHT / window.centre_hz
-        for (scan, one, two), (total, count, time, uv, n) in averages.groups.items():
-            row = np.full(len(names), np.nan, complex)
-            for i, c in enumerate(correlations):
-                if count[i]:
-                    row[names.index(c)] = total[i] / count[i]
-            rows.append((spw, scan, one, two, time / n, uv / n / wavelength))
-            values.append(row)
-    if not values:
+    arrays = summarise(ctx, ms, field, column, is_target=target)
+    if not arrays:
         return None
-    arrays |= {"rows": np.array(rows), "values": np.array(values), "names": np.array(names)}
     file = f"summary-{ms.stem}-{field.id}.npz"
     np.savez_compressed(ctx.stage_dir / file, **arrays)
-    rms, worst, worst_rms = (0.0, "", 0.0) if is_target else phase_scatter(ms, names, arrays["rows"], arrays["values"])
+    names = [str(n) for n in arrays["names"]]
+    rms, worst, worst_rms = (0.0, "", 0.0) if target else phase_scatter(ms, names, arrays["rows"], arrays["values"])
+    virtual = virtual_ids(ctx, ms)
+    windows = [w for w in ms.science_spws if w.id in field.spws]
     bands: dict[str, tuple[int, ...]] = {}
     for window in windows:
         bands[window.band] = (*bands.get(window.band, ()), virtual[int(window.id)])
+    groups = {name: tuple(virtual[int(w.id)] for w in group) for name, group in basebands(ms, windows).items()}
     return FieldSummary(
         vis=ms.name, field=field.name, field_id=field.id, intents=sorted(field.intents), file=file, bands=bands,
-        phase_rms_deg=rms, worst_antenna=worst, worst_rms_deg=worst_rms,
+        basebands=groups, phase_rms_deg=rms, worst_antenna=worst, worst_rms_deg=worst_rms,
     )  # fmt: skip
+
+
+def applied_tables(ctx: StageContext, ms: MeasurementSet) -> tuple[AppliedTable, ...]:
+    """What the calibration library holds as applied, one entry for each selection of data and table."""
+    kinds: dict[str, str] = {}
+    found = []
+    for entry in ctx.calibration.merged(ms, state="applied"):
+        for c in entry.calfroms:
+            if c.gaintable not in kinds:
+                kinds[c.gaintable] = kind_of(ctx, c.gaintable, c.caltype)
+            found.append(
+                AppliedTable(
+                    vis=ms.name, field=entry.field, spw=entry.spw, antenna=entry.antenna, intent=entry.intent,
+                    kind=kinds[c.gaintable], spwmap=c.spwmap, gainfield=c.gainfield, interp=c.interp, calwt=c.calwt,
+                    table=c.gaintable,
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def kind_of(ctx: StageContext, path: str, caltype: str) -> str:
+    """What a caltable corrects, in words; gains by their values."""
+    if caltype in _KINDS:
+        return _KINDS[caltype]
+    if not Path(path).is_dir():
+        return caltype
+    with ctx.casa.table(path) as table:
+        jones = str(table.getkeyword("VisCal")) if "VisCal" in table.keywordnames() else ""
+        if jones not in ("G Jones", "T Jones"):
+            return _JONES.get(jones, caltype)
+        sums, step = GainSums(), 50_000
+        for start in range(0, table.nrows(), step):
+            rows = min(step, table.nrows() - start)
+            sums = sums.add(table.getcol("CPARAM", start, rows), table.getcol("FLAG", start, rows))
+    return f"gain, {sums.kind}" if sums.kind else "gain"
 
 
 def phase_scatter(

@@ -1,34 +1,27 @@
-"""Page of hifv_plotsummary: the calibrated data at a glance."""
+"""Page of hifv_plotsummary: the calibration that was applied, and the calibrated data at a glance."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
-import numpy as np
 
-from pl_hifv.occupancy import PARALLEL
-from pl_hifv.stages.plotsummary import FieldSummary, PlotsummaryResult
+from pl_hifv.selections import CALIBRATORS
+from pl_hifv.stages.plotsummary import AppliedTable, FieldSummary, PlotsummaryResult
+from pl_hifv.weblog import summaryplots as draw
+from pl_hifv.weblog.summaryplots import CROSS, BandsPlot, FieldsPlot, SummaryPlot
 from pl_kernel.weblog.page import Page, renderer
 
-CROSS = ("RL", "LR", "XY", "YX")
+POLARIZATION = frozenset({"POLARIZATION", "POLANGLE", "POLLEAKAGE"})
 
-
-@attrs.frozen(kw_only=True)
-class SummaryPlot:
-    """One picture: a field, the windows of a band, and which correlations."""
-
-    summary: FieldSummary
-    file: str
-    band: str
-    spws: tuple[int, ...]
-    correlations: tuple[str, ...] = PARALLEL
+_PURPOSES = frozenset({*CALIBRATORS.split(","), "TARGET"})
 
 
 @renderer(PlotsummaryResult)
 def plotsummary_page(page: Page, ctx: Any, result: PlotsummaryResult) -> None:
-    """Phases of calibrators against time, amplitudes against baseline, amplitude and phase against frequency."""
+    """What was applied; calibrators against time, baseline and frequency; cross hands; targets."""
+    _applied(page, result.applied)
     page.section("Calibrators", anchor="calibrators")
     page.table(
         ["Measurement set", "Field", "Intents", "Phase scatter", "Worst antenna", "Its scatter"],
@@ -38,132 +31,126 @@ def plotsummary_page(page: Page, ctx: Any, result: PlotsummaryResult) -> None:
         formats={"Phase scatter": ".1f", "Its scatter": ".1f"},
         caption="Calibrated phases per scan, baseline and window, about zero",
     )  # fmt: skip
-    calibrators = _items(ctx, result.calibrators)
-    targets = _items(ctx, result.targets)
-    _plots(page, draw_time, calibrators, "time", "Amplitude and phase against time")
-    _plots(page, draw_uv, calibrators, "uv", "Amplitude against baseline")
-    _plots(page, draw_frequency, calibrators, "frequency", "Amplitude and phase against frequency")
-    if result.polarized:
-        page.section("Cross hands", anchor="polarization")
-        crossed = [attrs.evolve(i, correlations=CROSS) for i in calibrators if _is_polarized(i.summary)]
-        _plots(page, draw_frequency, crossed, "crosshands", "Cross hands against frequency")
+    page.plots(
+        draw.draw_phases, _together(ctx, result.calibrators), name="phases", size="large",
+        title="Phase against time, all calibrators",
+        caption=lambda i: f"All calibrators, band {i.band}: all baselines, windows together",
+        tags=lambda i: {"vis": i.vis, "band": i.band, "type": "time"},
+    )  # fmt: skip
+    _uv(page, ctx, result.calibrators, "uv")
+    _plots(
+        page, draw.draw_antennas, _by_baseband(ctx, result.calibrators), "frequency",
+        "Amplitude and phase against frequency", "by antenna, over its baselines; what stands out in colours",
+    )  # fmt: skip
+    crossed = [attrs.evolve(i, correlations=CROSS) for i in _by_baseband(ctx, _polarized(result.calibrators))]
+    if result.polarized and crossed:
+        page.section("Polarization", anchor="polarization")
+        page.text("Cross hands of the polarization calibrators, over all baselines.")
+        _plots(page, draw.draw_spectrum, crossed, "crosshands", "Cross hands against frequency", "cross hands")
     page.section("Targets", anchor="targets")
     if result.not_shown:
-        page.note(f"{result.not_shown} targets are not shown.")
-    _plots(page, draw_frequency, targets, "target", "Amplitude and phase against frequency, inner half of the uv range")
-    _plots(page, draw_uv, targets, "targetuv", "Amplitude against baseline")
+        page.note(f"{result.not_shown} of {result.not_shown + len(result.targets)} targets are not shown.")
+    _plots(
+        page, draw.draw_amplitudes, _by_baseband(ctx, result.targets), "target", "Amplitude against frequency",
+        "mean over the inner half of the uv range",
+    )  # fmt: skip
+    _uv(page, ctx, result.targets, "targetuv")
+    page.section("Single calibrators against time", anchor="calibrators-time", level="detail")
+    _plots(page, draw.draw_time, _by_band(ctx, result.calibrators), "time", "", "all baselines, windows together")
 
 
-def _is_polarized(summary: FieldSummary) -> bool:
-    return bool({"POLARIZATION", "POLANGLE", "POLLEAKAGE"} & set(summary.intents))
+def _applied(page: Page, applied: tuple[AppliedTable, ...]) -> None:
+    page.section("Applied calibration", anchor="applied")
+    if not applied:
+        page.note("No calibration is known to have been applied to the data.", "warning")
+        return
+    columns = {
+        "Intent": [a.intent for a in applied], "Field": [a.field for a in applied], "Spw": [a.spw for a in applied],
+        "Antenna": [a.antenna for a in applied], "Gain field": [a.gainfield for a in applied],
+        "Spw map": [",".join(map(str, a.spwmap)) for a in applied],
+    }  # fmt: skip
+    # What is the same everywhere needs a word, and not a column: names of tables are long.
+    shown = {name: values for name, values in columns.items() if any(values)}
+    for sentence in _the_same(set(columns) - set(shown)):
+        page.text(sentence)
+    page.table(
+        ["Measurement set", *shown, "Type", "Interpolation", "Weights", "Table"],
+        [[a.vis, *(values[k] or ("none" if name == "Spw map" else "all") for name, values in shown.items()), a.kind,
+          a.interp or "default", "changed" if a.calwt else "kept", a.table] for k, a in enumerate(applied)],
+        caption="Tables in the order of application", filters=("type",),
+    )  # fmt: skip
 
 
-def _items(ctx: Any, summaries: tuple[FieldSummary, ...]) -> list[SummaryPlot]:
+def _the_same(left_out: set[str]) -> list[str]:
+    """A paragraph for columns that would say the same in every row."""
+    words = {"Intent": "intents", "Field": "fields", "Spw": "windows", "Antenna": "antennas"}
+    of_data = [word for name, word in words.items() if name in left_out]
+    said = [f"All tables hold for all {', '.join(of_data)}."] if of_data else []
+    said += ["Gains are of all fields."] if "Gain field" in left_out else []
+    said += ["There are no spw maps."] if "Spw map" in left_out else []
+    return [" ".join(said)] if said else []
+
+
+# ---- what to draw --------------------------------------------------------------------------------------------------
+
+
+def _polarized(summaries: Iterable[FieldSummary]) -> list[FieldSummary]:
+    return [s for s in summaries if POLARIZATION & set(s.intents)]
+
+
+def _by_band(ctx: Any, summaries: Iterable[FieldSummary]) -> list[SummaryPlot]:
+    return [_plot(ctx, s, group, spws) for s in summaries for group, spws in s.bands.items()]
+
+
+def _by_baseband(ctx: Any, summaries: Iterable[FieldSummary]) -> list[SummaryPlot]:
+    return [_plot(ctx, s, group, spws) for s in summaries for group, spws in s.basebands.items()]
+
+
+def _purposes(s: FieldSummary) -> tuple[str, ...]:
+    """Intents without those of scans for set-up, which are not shown."""
+    return tuple(i for i in s.intents if i in _PURPOSES)
+
+
+def _plot(ctx: Any, s: FieldSummary, group: str, spws: tuple[int, ...]) -> SummaryPlot:
+    return SummaryPlot(
+        vis=s.vis, field=s.field, intents=_purposes(s), file=str(ctx.stage_dir / s.file), group=group, spws=spws
+    )
+
+
+def _together(ctx: Any, summaries: Iterable[FieldSummary]) -> list[FieldsPlot]:
+    """One picture for each measurement set and band."""
+    groups: dict[tuple[str, str], list[FieldSummary]] = {}
+    for s in summaries:
+        for band in s.bands:
+            groups.setdefault((s.vis, band), []).append(s)
     return [
-        SummaryPlot(summary=s, file=str(ctx.stage_dir / s.file), band=band, spws=spws)
-        for s in summaries for band, spws in s.bands.items()
+        FieldsPlot(
+            vis=vis, band=band, fields=tuple(s.field for s in group),
+            files=tuple(str(ctx.stage_dir / s.file) for s in group),
+        )
+        for (vis, band), group in groups.items()
     ]  # fmt: skip
 
 
-def _plots(page: Page, function: Any, items: list[SummaryPlot], name: str, title: str) -> None:
-    page.plots(
-        function, items, lambda i: f"{i.summary.field} ({', '.join(i.summary.intents)}), band {i.band}",
-        lambda i: {"vis": i.summary.vis, "field": i.summary.field, "band": i.band, "type": name}, name=name,
-        title=title,
-    )  # fmt: skip
+def _uv(page: Page, ctx: Any, summaries: tuple[FieldSummary, ...], name: str) -> None:
+    """Amplitude against baseline, by band, and of all bands where there are several."""
+    _plots(page, draw.draw_uv, _by_band(ctx, summaries), name, "Amplitude against baseline", "averages of scans")
+    several = [
+        BandsPlot(vis=s.vis, field=s.field, intents=_purposes(s), file=str(ctx.stage_dir / s.file), bands=s.bands)
+        for s in summaries if len(s.bands) > 1
+    ]  # fmt: skip
+    if several:
+        page.plots(
+            draw.draw_uv_bands, several, lambda i: f"{i.field} ({', '.join(i.intents)}), all bands: averages of scans",
+            lambda i: {"vis": i.vis, "field": i.field, "band": "all", "type": name}, name=f"{name}all",
+            title="Amplitude against baseline, all bands",
+        )  # fmt: skip
 
 
-def _points(item: SummaryPlot) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]] | None:
-    """Rows (spw, scan, antennas, time, uv), values and categories of the correlations shown, flattened."""
-    with np.load(item.file, allow_pickle=False) as stored:
-        rows, values, names = stored["rows"], stored["values"], [str(n) for n in stored["names"]]
-    chosen = np.isin(rows[:, 0], item.spws)
-    shown = [n for n in names if n in item.correlations]
-    if not chosen.any() or not shown:
-        return None
-    picked = [(rows[chosen], values[chosen, names.index(n)], np.full(int(chosen.sum()), i))
-              for i, n in enumerate(shown)]  # fmt: skip
-    where, data, kind = (np.concatenate([p[k] for p in picked]) for k in range(3))
-    good = np.isfinite(data)
-    return where[good], data[good], kind[good], shown
-
-
-def draw_time(ctx_item: Any, item: SummaryPlot, path: Path) -> bool | None:
-    """Draw amplitude and phase of the averages against time."""
-    from pl_kernel.weblog import plots
-
-    points = _points(item)
-    if points is None or not points[0].size:
-        return False
-    rows, values, kinds, labels = points
-    with plots.figure(path, 7.2, 4.8, (0.82, 0.9, 0.55, 0.4)) as fig:
-        top, bottom = fig.subplots(2, 1, sharex=True)
-        x = plots.mjd_seconds_to_dates(rows[:, 4])
-        plots.draw_points(top, x, np.abs(values), kinds)
-        plots.draw_points(bottom, x, np.degrees(np.angle(values)), kinds)
-        _finish(top, bottom, item, labels)
-        bottom.xaxis_date()
-        bottom.set_xlabel("Time (UTC)")
-    return None
-
-
-def draw_uv(ctx_item: Any, item: SummaryPlot, path: Path) -> bool | None:
-    """Draw the amplitude of the averages against baseline length."""
-    from pl_kernel.weblog import plots
-
-    points = _points(item)
-    if points is None or not points[0].size:
-        return False
-    rows, values, kinds, labels = points
-    plots.scatter(
-        path, rows[:, 5] / 1e3, np.abs(values), categories=kinds, labels=labels, xlabel="Baseline", xunit="kλ",
-        ylabel="Amplitude", yunit="Jy", title=item.summary.field, subtitle=f"band {item.band}",
-    )  # fmt: skip
-    return None
-
-
-def draw_frequency(ctx_item: Any, item: SummaryPlot, path: Path) -> bool | None:
-    """Draw amplitude and phase of the mean over time and baselines against frequency."""
-    from pl_kernel.weblog import plots
-
-    x, y, kinds, labels = [], [], [], []
-    with np.load(item.file, allow_pickle=False) as stored:
-        for spw in item.spws:
-            if f"spectrum_{spw}" not in stored.files:
-                continue
-            for i, name in enumerate(str(n) for n in stored[f"correlations_{spw}"]):
-                if name not in item.correlations:
-                    continue
-                if name not in labels:
-                    labels.append(name)
-                x.append(stored[f"frequency_{spw}"])
-                y.append(stored[f"spectrum_{spw}"][i])
-                kinds.append(np.full(x[-1].size, labels.index(name)))
-    if not x:
-        return False
-    frequency, values, kind = np.concatenate(x) / 1e9, np.concatenate(y), np.concatenate(kinds)
-    good = np.isfinite(values)
-    with plots.figure(path, 7.2, 4.8, (0.82, 0.9, 0.55, 0.4)) as fig:
-        top, bottom = fig.subplots(2, 1, sharex=True)
-        plots.draw_points(top, frequency[good], np.abs(values[good]), kind[good])
-        plots.draw_points(bottom, frequency[good], np.degrees(np.angle(values[good])), kind[good])
-        _finish(top, bottom, item, labels)
-        bottom.set_xlabel("Frequency (GHz)")
-    return None
-
-
-def _finish(top: Any, bottom: Any, item: SummaryPlot, labels: list[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    from pl_kernel.weblog import plots
-
-    low, high = top.get_ylim()
-    if 0 < low < 0.5 * high:
-        top.set_ylim(bottom=0)
-    top.set_ylabel("Amplitude (Jy)")
-    bottom.set_ylabel("Phase (deg)")
-    top.set_title(f"{item.summary.field}, band {item.band}", loc="left")
-    top.set_title(item.summary.vis, loc="right", fontsize=8.5)
-    colours = plots.PALETTE[: len(labels)]
-    handles = [Line2D([], [], marker="o", linestyle="", markersize=4, color=c) for c in colours]
-    top.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+def _plots(page: Page, function: Any, items: list[SummaryPlot], name: str, title: str, what: str) -> None:
+    if items:
+        page.plots(
+            function, items, lambda i: f"{i.field} ({', '.join(i.intents)}), {i.group}: {what}",
+            lambda i: {"vis": i.vis, "field": i.field, "band": i.group.split(" ")[0], "type": name}, name=name,
+            title=title,
+        )  # fmt: skip
