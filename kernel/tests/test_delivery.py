@@ -612,3 +612,18 @@ def test_flags_are_counted_by_intent_once_for_each_that_a_scan_has():
     counted = FlagCounts(name="x", flagged=3, total=30, by={"scan": {"1": (1.0, 10.0), "2": (2.0, 20.0)}})
     scans = {"1": frozenset({"PHASE"}), "2": frozenset({"PHASE", "AMPLITUDE"})}
     assert _intents(counted, scans).by == {"intent": {"PHASE": (3.0, 30.0), "AMPLITUDE": (2.0, 20.0)}}
+
+
+def test_a_restore_without_something_says_what_and_forgives_what_observatories_never_deliver():
+    from pl_kernel.common.delivery_qa import calibration_restored
+    from pl_kernel.common.restoredata import NO_FLAGS_BEFORE, NO_ROWS, Restored, RestoredataResult
+
+    def score(*missing):
+        one = Restored(vis="a.ms", products="p", tables=("x",), versions=(), missing=missing)
+        (found,) = calibration_restored(RestoredataResult(sets=(one,), applied=()))
+        assert all(m in found.long for m in missing)
+        return found.score
+
+    assert score() == 1.0
+    assert score(NO_ROWS, NO_FLAGS_BEFORE) == 0.8
+    assert score(NO_ROWS, "the record of smoothed windows") == 0.3

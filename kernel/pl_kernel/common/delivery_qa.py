@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..qa import AppliesTo, QAScore, scorer
 from .exportdata import ExportdataResult
-from .restoredata import RestoredataResult
+from .restoredata import NEVER_THERE, RestoredataResult
 
 NOTHING = {
     "fits": "The run made no image that could be delivered.",
@@ -42,10 +42,14 @@ def products_written(result: ExportdataResult) -> list[QAScore]:
 
 @scorer(RestoredataResult, topic="dataset")
 def calibration_restored(result: RestoredataResult) -> list[QAScore]:
-    """1 where everything was there; a restore that had to do without something says what."""
+    """1 where everything was there; a restore that had to do without something says what.
+
+    0.8 where that is only what the observatories do not deliver: nobody can do anything about it.
+    """
     return [
         QAScore(
-            metric="restore.complete", value=len(r.missing), score=0.3 if r.missing else 1.0,
+            metric="restore.complete", value=len(r.missing),
+            score=1.0 if not r.missing else 0.8 if NEVER_THERE.issuperset(r.missing) else 0.3,
             short="restored" if not r.missing else f"{len(r.missing)} items missing",
             long=f"The calibration of {r.vis} was restored with {len(r.tables)} caltables"
             + (f", without {', '.join(r.missing)}." if r.missing else "."), applies_to=AppliesTo(vis=r.vis),

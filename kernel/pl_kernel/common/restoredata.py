@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 HOW = ("applymode", "parang", "calwt", "antenna", "field", "spw", "intent")
 """Arguments of ``apply_library`` that a delivery remembers."""
 NO_FLAGS_BEFORE = "the flags from before applycal"
+NO_ROWS = "the record of rows"
+NO_HOW = "the record of how the calibration was applied"
+NEVER_THERE = frozenset({NO_FLAGS_BEFORE, NO_ROWS, NO_HOW})
+"""What deliveries of the observatories' pipeline never have: data that are not flagged come out the same without."""
 
 
 class RestoredataInputs(ImportInputs):
@@ -96,7 +100,7 @@ class Restore:
         """Apply the registered tables (those of ``ctx.calibration``) as they were applied then."""
         how = {k: v for k, v in self.found.state.applied.items() if k in HOW}
         if not how and not self.found.state.uncalibrated:
-            self.missing.append("the record of how the calibration was applied")
+            self.missing.append(NO_HOW)
         return apply_library(ctx, self.ms, **how)
 
     def more_tables(self) -> tuple[CalApplication, ...]:
@@ -158,7 +162,7 @@ class Restore:
 
     def _check_rows(self) -> None:
         if not self.found.state.rows:
-            self.missing.append("the record of rows")
+            self.missing.append(NO_ROWS)
         elif delivery.row_order(self.ctx, self.ms) != self.found.state.rows:
             raise PlError(
                 f"{self.ms.name} has not the rows of the data that were calibrated, or has them in another order, so"
