@@ -26,6 +26,8 @@ from . import flagversions
 from .archives import pack, sha256
 from .manifest import RESTORE
 
+PLACE = "h.restored_from"
+"""Run value: folder of the products that were restored."""
 FINAL = "Pipeline_Final"
 PURPOSES = {"before_applycal": "Applycal_Final"}
 """Names of flag versions in a delivery, by purpose; the reference pipeline's."""

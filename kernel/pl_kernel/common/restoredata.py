@@ -10,7 +10,7 @@ import attrs
 
 from ..calrecords import VISCAL_TYPES, CalApplication
 from ..caltext import import_text
-from ..effects import AddMeasurementSet, Effect, MarkApplied, RegisterCalibration, ReplaceMeasurementSet
+from ..effects import AddMeasurementSet, Effect, MarkApplied, RegisterCalibration, ReplaceMeasurementSet, SetValue
 from ..errors import InputError, PlError
 from ..ms.datatypes import DataType
 from ..ms.model import MeasurementSet
@@ -272,6 +272,7 @@ class Restorer(Stage[I, RestoredataResult]):
             effects += job.effects
             ctx.progress(count, len(jobs), job.ms.name)
         effects += [
+            SetValue(delivery.PLACE, str(products)),
             flagversions.remember(ctx, {job.ms.name: job.versions for job in jobs}),
             flagversions.remember_how(ctx, {job.ms.name: job.found.state.applied for job in jobs}),
             *self.values(ctx, jobs),

@@ -8,12 +8,16 @@ from pathlib import Path
 from pl_hif import grids
 from pl_hif.targets import ContinuumRecord, continuum_key
 from pl_kernel import InputError
+from pl_kernel.common import delivery
+from pl_kernel.common.archives import unpack
+from pl_kernel.common.flagcommands import find_file
 from pl_kernel.ms.contfile import read_contfile
 from pl_kernel.ms.frequency import parse_range_hz
 from pl_kernel.ms.model import MeasurementSet, SpectralWindow
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
 from pl_kernel.stage_context import StageContext
 
+CONT_DAT = "cont.dat"
 Range = tuple[float, float]
 
 
@@ -55,6 +59,39 @@ def without_lines(low_hz: float, high_hz: float, lines: Sequence[Range]) -> tupl
     return tuple(r for r in left if r[1] > r[0])
 
 
+def known_contfile(ctx: StageContext) -> Path | None:
+    """The cont.dat in the work folder, the run folder, beside it, or in the products that were restored; or None.
+
+    Deliveries have it in the archive of auxiliary products.
+    """
+    found = find_file(None, CONT_DAT, ctx.work)
+    restored = ctx.value(delivery.PLACE)
+    if found is not None or not restored:
+        return found
+    if (Path(restored) / CONT_DAT).is_file():
+        return Path(restored) / CONT_DAT
+    for archive in sorted(Path(restored).glob("*auxproducts.tgz")):
+        if unpack(archive, ctx.stage_dir, [CONT_DAT]):
+            return ctx.stage_dir / CONT_DAT
+    return None
+
+
+def all_records(
+    ctx: StageContext, contfile: Path, sets: Sequence[MeasurementSet], intent: str
+) -> dict[str, ContinuumRecord]:
+    """What a file of continuum ranges says of all fields with an intent, by key."""
+    virtual = VirtualSpws.of(ctx.context.measurement_sets)
+    found: dict[str, ContinuumRecord] = {}
+    for name in dict.fromkeys(f.name for ms in sets for f in ms.fields_with_intent(intent)):
+        for spw, having in grids.windows_of(ctx, sets, name).items():
+            windows = [
+                (ms, ms.spw(int(real))) for ms in having if (real := virtual.to_real(spw, ms.name)) is not None
+            ]
+            for record in records(ctx, contfile, None, name, [int(spw)], windows, {}):
+                found[record.key] = record
+    return found
+
+
 def records(
     ctx: StageContext, contfile: Path | None, linesfile: Path | None, field: str, spws: Sequence[int],
     windows: Sequence[tuple[MeasurementSet, SpectralWindow]], known: Mapping[str, ContinuumRecord],
@@ -78,11 +115,13 @@ def records(
     for spw in spws:
         own = [(ms, w) for ms, w in windows if virtual.to_virtual(w.id, ms.name) == spw]
         frame, ranges, everything = "LSRK", (), False
+        low_bandwidth = low_spread = False
         if given is not None:
             answer = given.query(field, VirtualSpw(spw), virtual.names.get(VirtualSpw(spw), ""))
             if answer.selection is not None:
                 frame, ranges = answer.selection.frame.name, answer.selection.ranges_hz
             everything = answer.all_continuum
+            low_bandwidth, low_spread = answer.low_bandwidth, answer.low_spread
         covered = [
             grids.coverage(ctx, ms, next(f for f in ms.fields if f.name == field), w, frame)
             for ms, w in own
@@ -100,7 +139,8 @@ def records(
             found.append(
                 ContinuumRecord(
                     field=field, spw=spw, frame=frame, ranges_hz=ranges, channels=channels, all_continuum=everything,
-                    low_bandwidth=False, low_spread=False, fit_order=1,
+                    low_bandwidth=low_bandwidth, low_spread=low_spread,
+                    fit_order=0 if low_bandwidth or low_spread else 1,
                 )
             )  # fmt: skip
     return found

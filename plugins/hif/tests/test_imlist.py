@@ -243,3 +243,27 @@ def test_a_file_of_lines_that_is_none_is_refused(tmp_path):
         linefiles.read_linesfile(bad)
     with pytest.raises(InputError, match="Cannot read"):
         linefiles.read_linesfile(tmp_path / "absent.dat")
+
+
+def test_a_file_of_ranges_is_looked_for_beside_the_run_then_in_what_was_restored(tmp_path) -> None:
+    import tarfile
+    from types import SimpleNamespace
+
+    from pl_hif.linefiles import known_contfile
+
+    work, stage, products = tmp_path / "data/run/work", tmp_path / "data/run/stages/1", tmp_path / "products"
+    for folder in (work, stage, products):
+        folder.mkdir(parents=True)
+    restored: list[str] = []
+    ctx = SimpleNamespace(work=work, stage_dir=stage, value=lambda key: restored[0] if restored else None)
+    assert known_contfile(ctx) is None
+    restored.append(str(products))
+    assert known_contfile(ctx) is None, "nothing was delivered"
+    (tmp_path / "cont.dat").write_text("of the archive")
+    with tarfile.open(products / "run.auxproducts.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "cont.dat", "cont.dat")
+    found = known_contfile(ctx)
+    assert found is not None and found.read_text() == "of the archive"
+    (tmp_path / "data/cont.dat").write_text("of the user")
+    found = known_contfile(ctx)
+    assert found is not None and found.read_text() == "of the user", "a hand edit wins"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import attrs
 
-from pl_hif import grids, linefree, sizelimits
+from pl_hif import grids, linefiles, linefree, sizelimits
 from pl_hif.targets import CONTINUUM, ContinuumRecord, channel_text
 from pl_kernel import Inputs, PlError, Result, Stage, param
-from pl_kernel.effects import AddMeasurementSet
+from pl_kernel.effects import AddMeasurementSet, Effect, SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
 from pl_kernel.ms.reader import read_measurement_set
 from pl_kernel.ms.virtual import VirtualSpw, VirtualSpws
-from pl_kernel.serialize import from_json
+from pl_kernel.serialize import from_json, to_json
 from pl_kernel.stage import ItemFailure
 from pl_kernel.stage_context import StageContext
 
@@ -66,6 +66,9 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
     the window, or spans less than a third of it (reference pipeline, 2026). The line data are a new measurement set of
     type REGCAL_LINE_SCIENCE.
 
+    Where hif_findcont did not run, the ranges of a cont.dat are taken: of the work or run folder, beside it, or of the
+    products that were restored.
+
     A window in which no continuum was found is left out, and named: the reference fits all of its channels, lines
     included. There is nothing to do where the targets were split off for continuum only.
     """
@@ -90,11 +93,12 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         if datatype is None:
             raise PlError("There are no calibrated data to subtract a continuum from: run hif_applycal first.")
         records = {k: from_json(v, ContinuumRecord) for k, v in ctx.value(CONTINUUM, {}).items()}
+        added: list[Effect] = []
         if not records:
-            raise PlError("Nobody knows the continuum channels yet: run hif_findcont before hif_uvcontsub.")
+            records = _from_file(ctx, sets, inputs.intent)
+            added.append(SetValue(CONTINUUM, {k: to_json(r) for k, r in records.items()}))
         found: list[Subtraction] = []
         outputs: dict[str, str] = {}
-        added = []
         failures: list[ItemFailure] = []
         for ms in sets:
             parts, without = _fits(ms, records, inputs, VirtualSpws.of(ctx.context.measurement_sets))
@@ -127,6 +131,21 @@ class Uvcontsub(Stage[UvcontsubInputs, UvcontsubResult]):
         return UvcontsubResult(
             subtractions=tuple(found), outputs=outputs, failures=tuple(failures), effects=tuple(added)
         )
+
+
+def _from_file(ctx: StageContext, sets: Sequence[MeasurementSet], intent: str) -> dict[str, ContinuumRecord]:
+    """The ranges of a cont.dat, where hif_findcont did not run."""
+    path = linefiles.known_contfile(ctx)
+    if path is None:
+        raise PlError(
+            "Nobody knows the continuum channels yet: run hif_findcont before hif_uvcontsub, or put a cont.dat beside"
+            " the run."
+        )
+    records = linefiles.all_records(ctx, path, sets, intent)
+    if not records:
+        raise PlError(f"{path} names no continuum of the fields with intent {intent}.")
+    ctx.log.info(f"The continuum channels are those of {path}.")
+    return records
 
 
 def _fits(
