@@ -22,6 +22,9 @@ from pl_kernel.stage_context import StageContext
 if TYPE_CHECKING:
     from pl_hif.stages.makeimlist import MakeimlistInputs
 
+ALL_WINDOWS = -1
+"""Window id in SOURCE of what holds for all of them."""
+BLUESHIFT = 0.99
 LINE_CHANNELS = 0.5
 """Channels finer than this part of the coarsest in an image belong to a window set up for a line."""
 _WORDS = ("", "best", "all", "regcal", "selfcal")
@@ -346,7 +349,7 @@ class _Builder:
             grids.coverage(ctx, ms, next(f for f in ms.fields if f.name == job.field), w, inputs.outframe)
             for ms, w in self.windows
         ]
-        rest = named_rest_frequency(job.sets, job.field)
+        rest = named_rest_frequency(self.windows, job.field)
         nbins = cubeaxis.parse_nbins(inputs.nbins) or self.smaller.get("nbins") or {}
         nbin = cubeaxis.bins_of(nbins, job.spws[0])
         grid = grids.cube_grid(
@@ -404,14 +407,19 @@ def cell_arcsec(text: str, beam: float) -> tuple[float, str]:
         raise InputError(f"hm_cell is '5ppb' or an angle such as '2arcsec'; got '{text}'.") from error
 
 
-def named_rest_frequency(sets: Sequence[MeasurementSet], name: str) -> float | None:
-    """Rest frequency (Hz) of a field's source, where the data name one."""
-    for ms in sets:
-        for field in ms.fields:
+def named_rest_frequency(windows: Sequence[tuple[MeasurementSet, SpectralWindow]], name: str) -> float | None:
+    """Rest frequency (Hz) of a field's source in these windows, where the data name one.
+
+    What is named for another window is that of another line. A line is not seen above its rest frequency, but for the
+    per cent that nearby galaxies and binary stars come towards us: what lies lower is left over from another set-up.
+    """
+    for ms, window in windows:
+        for field in (f for f in ms.fields if f.name == name):
             source = next((s for s in ms.sources if s.id == field.source_id), None)
-            values = [v for v in (source.rest_frequencies_hz if source else {}).values() if field.name == name]
-            if values and values[0] and values[0][0] > 0:
-                return float(values[0][0])
+            named = source.rest_frequencies_hz if source else {}
+            first = next(iter(named.get(int(window.id), ()) or named.get(ALL_WINDOWS, ())), 0.0)
+            if first > BLUESHIFT * window.min_hz:
+                return float(first)
     return None
 
 

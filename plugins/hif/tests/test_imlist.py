@@ -267,3 +267,23 @@ def test_a_file_of_ranges_is_looked_for_beside_the_run_then_in_what_was_restored
     (tmp_path / "data/cont.dat").write_text("of the user")
     found = known_contfile(ctx)
     assert found is not None and found.read_text() == "of the user", "a hand edit wins"
+
+
+def test_a_rest_frequency_is_that_of_the_window_and_not_of_another() -> None:
+    from types import SimpleNamespace
+
+    from pl_hif.imlist import named_rest_frequency
+
+    def named(frequencies: dict[int, tuple[float, ...]], spw: int, low_hz: float) -> float | None:
+        source = SimpleNamespace(id=7, rest_frequencies_hz=frequencies)
+        ms = SimpleNamespace(fields=(SimpleNamespace(name="A", source_id=7),), sources=(source,))
+        return named_rest_frequency([(ms, SimpleNamespace(id=spw, min_hz=low_hz))], "A")
+
+    both = {0: (1.4204e9,), 1: (1.6674e9,)}
+    assert named(both, 0, 1.418e9) == 1.4204e9
+    assert named(both, 1, 1.665e9) == 1.6674e9
+    assert named(both, 2, 1.300e9) is None, "a window without a line of its own"
+    assert named({-1: (1.4204e9,)}, 5, 1.0e9) == 1.4204e9, "one for all, seen at a redshift of 0.4"
+    assert named({0: (1.4204e9,)}, 0, 8.0e9) is None, "left over from another receiver"
+    assert named({0: (115.2712e9,)}, 0, 115.4e9) == 115.2712e9, "M31 comes towards us with 300 km/s"
+    assert named({0: ()}, 0, 1e9) is None
