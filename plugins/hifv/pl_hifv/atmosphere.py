@@ -12,7 +12,7 @@ import numpy as np
 from pl_hifv.heuristics import opacity
 from pl_kernel.ms.model import MeasurementSet, SpectralWindow
 
-_CURVE_POINTS = 96
+_CURVE_POINTS = 48
 """Of the curve of a band that the page shows."""
 
 

@@ -248,7 +248,7 @@ def test_clean_data_score_well_in_every_stage(clean: Reduction) -> None:
 
 
 def test_pages_are_complete(clean: Reduction) -> None:
-    for stage in OURS:
+    for stage in STAGES[1:]:
         page = clean._json(stage, "page.json")
         assert not page["failures"]
         groups = [b for s in page["sections"] for b in s["blocks"] if b["type"] == "plots"]

@@ -44,23 +44,28 @@ def antenna_map(
     reference: str = "",
     values: ArrayLike | None = None,
     value_label: str = "",
+    limits: tuple[float, float] | None = None,
     title: str = "",
     subtitle: str = "",
 ) -> None:
     """Draw where the antennas stand, in metres east and north of the array centre.
 
-    reference : antenna to be marked.  values : one number per antenna shown as colour (flagged fraction, for example).
+    reference : antenna to be marked.  values : one number per antenna shown as colour (flagged fraction, for example),
+    the dark end of the ramp for high ones, between ``limits`` if given.
     """
     east, north = np.asarray(east_m, dtype=np.float64), np.asarray(north_m, dtype=np.float64)
     scale, unit = (1e3, "km") if max(np.ptp(east), np.ptp(north), 1.0) >= 3000 else (1.0, "m")
-    with figure(path, 6.4, 5.4, (0.82, 0.35, 0.55, 0.4)) as fig:
+    with figure(path, 6.4, 5.4, (0.82, 0.35 if values is None else 0.75, 0.55, 0.4)) as fig:
         ax = fig.subplots()
         titles(fig, ax, title, subtitle)
         x, y = east / scale, north / scale
         if values is None:
             ax.plot(x, y, "o", color=PALETTE[0], markersize=6.5, markeredgecolor="white", markeredgewidth=0.8)
         else:
-            shown = ax.scatter(x, y, c=np.asarray(values, dtype=np.float64), cmap="cividis", s=46, zorder=3)
+            shown = ax.scatter(
+                x, y, c=np.asarray(values, dtype=np.float64), cmap="cividis_r", s=46, zorder=3, edgecolors=MUTED,
+                linewidths=0.6, norm=Normalize(*limits) if limits else None,
+            )  # fmt: skip
             fig.colorbar(shown, ax=ax, fraction=0.046, pad=0.02).set_label(value_label)
         for name, px, py in zip(names, x, y, strict=True):
             marked = name == reference

@@ -89,6 +89,17 @@ class _Matrix:
     values: Any
 
 
+@attrs.frozen(kw_only=True)
+class _Places:
+    """Antennas in metres east and north of the array's centre, and their flagged data in percent."""
+
+    vis: str
+    antennas: tuple[str, ...]
+    east_m: tuple[float, ...]
+    north_m: tuple[float, ...]
+    percent: tuple[float, ...]
+
+
 @renderer(FlagdataResult)
 def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
     """What each agent flagged, by field and antenna."""
@@ -126,6 +137,17 @@ def flagdata_page(page: Any, ctx: Any, result: FlagdataResult) -> None:
         page.plots(
             draw_matrix, [_Matrix(vis=one.vis, antennas=antennas, agents=names, values=values)],
             caption="Flagged fraction of every antenna after each agent", size="large",
+        )  # fmt: skip
+        enu = ms.array.local_enu_m()
+        here = [(a.name, *enu[k, :2]) for k, a in enumerate(ms.antennas) if a.name in antennas]
+        places = _Places(
+            vis=one.vis, antennas=tuple(n for n, _, _ in here), east_m=tuple(float(e) for _, e, _ in here),
+            north_m=tuple(float(n) for _, _, n in here),
+            percent=tuple(100 * one.counts[-1].fraction_of("antenna", n) for n, _, _ in here),
+        )  # fmt: skip
+        page.plots(
+            draw_places, [places], caption="Where the antennas stand, and how much of their data is flagged in the end",
+            size="large",
         )  # fmt: skip
         page.section(f"Commands for {one.vis}", level="detail")
         page.code("\n".join(line for a in AGENTS for line in one.commands.get(a, ())), "flag commands")
@@ -170,6 +192,19 @@ def draw_matrix(ctx: Any, item: _Matrix, path: Path) -> None:
         path, item.values.T, item.agents, item.antennas, label="flagged", limits=(0.0, 1.0), column_title="Antenna",
         title="Flagged data", subtitle=item.vis,
     )  # fmt: skip
+
+
+def draw_places(ctx: Any, item: _Places, path: Path) -> bool | None:
+    """Antennas where they stand, coloured by their flags."""
+    from pl_kernel.weblog import plots
+
+    if len(item.antennas) < 2:
+        return False
+    plots.antenna_map(
+        path, item.antennas, item.east_m, item.north_m, values=item.percent, value_label="flagged (%)",
+        limits=(0.0, 100.0), title="Flagged data by antenna", subtitle=item.vis,
+    )  # fmt: skip
+    return None
 
 
 @renderer(VlasetjyResult)
