@@ -312,7 +312,8 @@ def _ionosphere(ctx: StageContext, ms: MeasurementSet, inputs: PriorcalsInputs) 
     above = look(ctx, ms, path)
     if not above.covers:
         reason = f"{path.name} is of another time than the observation"
-        ctx.log.warning(f"{ms.name}: the ionosphere is not known; {reason}.")
+        if applied:
+            ctx.log.warning(f"{ms.name}: not corrected for the ionosphere; {reason}.")
         return Prior(vis=ms.name, kind="tecim", reason=reason, expected=applied), [above]
     reason = f"electron content of {path.name}, {above.during[0]:.1f} to {above.during[1]:.1f} TECU over the array"
     if not applied:
