@@ -179,3 +179,32 @@ def test_texts_for_casa() -> None:
     assert LineRegion(corners_deg=((230.5, 5.0), (230.4, 5.1))).casa == (
         "box[[230.500000deg,5.000000deg],[230.400000deg,5.100000deg]]"
     )
+
+
+def test_the_order_of_the_fit_is_the_users_where_he_gave_one() -> None:
+    from pl_hif.stages.uvcontsub import UvcontsubInputs, _fits
+    from pl_hif.targets import ContinuumRecord
+    from pl_kernel import InputError
+    from pl_kernel.ms.virtual import VirtualSpws
+    from pl_kernel.params import resolve
+
+    ms = observation({0: {"TARGET"}, 1: {"TARGET"}})
+    records = {
+        name: ContinuumRecord(
+            field=name, spw=0, frame="LSRK", ranges_hz=((1.4e9, 1.401e9),), channels={"a.ms": ((3, 9),)},
+            all_continuum=False, low_bandwidth=False, low_spread=False, fit_order=1,
+        )
+        for name in ("f0", "f1")
+    }  # fmt: skip
+
+    def orders(**given: object) -> list[int]:
+        inputs, _ = resolve(UvcontsubInputs, given, {}, "hif_uvcontsub")
+        return [s.order for s in _fits(ms, records, inputs, VirtualSpws.of([ms]))[0]]  # type: ignore[arg-type]
+
+    assert orders() == [1, 1]
+    assert orders(fitorder=2) == [2, 2]
+    assert orders(fitorder={"f1": {"0": 0}}) == [1, 0]
+    assert orders(spw="1") == []
+    for wrong in (-1, {"f1": {"0": -1}}):
+        with pytest.raises(InputError):
+            orders(fitorder=wrong)

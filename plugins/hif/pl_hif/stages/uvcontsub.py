@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import attrs
 
 from pl_hif import grids, linefiles, linefree, sizelimits
 from pl_hif.targets import CONTINUUM, ContinuumRecord, channel_text
-from pl_kernel import Inputs, PlError, Result, Stage, param
+from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
 from pl_kernel.effects import AddMeasurementSet, Effect, SetValue
 from pl_kernel.ms.datatypes import DataType
 from pl_kernel.ms.model import MeasurementSet
@@ -24,12 +25,21 @@ TYPES = (
 )  # fmt: skip
 
 
+def _check_orders(value: int | dict[str, dict[str, int]]) -> None:
+    orders = [n for by_spw in value.values() for n in by_spw.values()] if isinstance(value, dict) else [value]
+    if any(n < 0 for n in orders):
+        raise InputError("fitorder: an order is 0 or more.")
+
+
 class UvcontsubInputs(Inputs):
     field: str = param("", doc="Fields to subtract from, as a CASA selection; default all with the intent.")
     intent: str = param("TARGET", doc="Intent of the fields.")
-    fitorder: int | None = param(
-        None, doc="Order of the fit; default 1, or 0 where the continuum is too narrow for a slope.", minimum=0
-    )
+    spw: str = param("", doc="Virtual ids of the windows to subtract in; default all with known continuum.")
+    fitorder: int | dict[str, dict[str, int]] | None = param(
+        None, minimum=0,
+        doc="Order of the fit, one for all or by field and window (virtual id), {'M82': {'17': 2}}; default 1, or 0 "
+        "where the continuum is too narrow for a slope.", check=_check_orders,
+    )  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +163,7 @@ def _fits(
 ) -> tuple[list[Subtraction], list[ItemFailure]]:
     """What to fit where, and the windows without continuum."""
     without: list[ItemFailure] = []
+    spws = {int(s) for s in re.findall(r"\d+", inputs.spw)}
     wanted = set(ms.field_ids(inputs.field)) if inputs.field else {f.id for f in ms.fields}
     parts = []
     for field in ms.fields_with_intent(inputs.intent):
@@ -160,7 +171,7 @@ def _fits(
             continue
         for record in records.values():
             real = virtual.to_real(VirtualSpw(record.spw), ms.name)
-            if record.field != field.name or real is None:
+            if record.field != field.name or real is None or (spws and record.spw not in spws):
                 continue
             channels = record.channels.get(ms.name, ())
             if not channels:
@@ -172,8 +183,11 @@ def _fits(
                     )
                 )
                 continue
-            order = record.fit_order if inputs.fitorder is None else inputs.fitorder
-            reason = "given by the user" if inputs.fitorder is not None else (
+            given = inputs.fitorder
+            if isinstance(given, dict):
+                given = given.get(field.name, {}).get(str(record.spw))
+            order = record.fit_order if given is None else given
+            reason = "given by the user" if given is not None else (
                 "the continuum is too narrow for a slope" if record.fit_order == 0 else "the continuum can hold a slope"
             )  # fmt: skip
             parts.append(
