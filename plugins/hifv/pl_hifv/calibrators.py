@@ -260,5 +260,8 @@ def remember(ctx: Any, changed: Iterable[MsState]) -> SetValue:
 
 
 def uvranges(ctx: Any, ms: MeasurementSet) -> dict[int, str]:
-    """Ranges of baselines by field id; empty where all may be used."""
+    """Ranges of baselines by field id; empty where all may be used.
+
+    They hold in every solve; those of the reference pipeline (2026) that name fields as text find none.
+    """
     return {int(k): str(v) for k, v in ctx.value(UVRANGES, {}).get(ms.name, {}).items() if v}

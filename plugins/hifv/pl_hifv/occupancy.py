@@ -20,7 +20,8 @@ class FlagMap:
     """Counts of visibilities (channels and correlations) of a selection.
 
     ``flagged`` and ``total`` are (antennas, spws): a baseline counts for both of its antennas. ``spws`` are virtual.
-    ``by_field`` and ``by_scan`` hold (flagged, total); ``channels`` the flagged part of each channel by spw.
+    ``by_field``, ``by_scan`` and ``by_correlation`` hold (flagged, total); ``channels`` the flagged part of each
+    channel by spw.
     """
 
     antennas: tuple[str, ...] = attrs.field(converter=tuple)
@@ -30,6 +31,7 @@ class FlagMap:
     by_field: dict[str, tuple[float, float]] = attrs.field(factory=dict)
     by_scan: dict[str, tuple[float, float]] = attrs.field(factory=dict)
     channels: dict[str, tuple[float, ...]] = attrs.field(factory=dict)
+    by_correlation: dict[str, tuple[float, float]] = attrs.field(factory=dict)
 
     @property
     def fraction(self) -> float:
@@ -89,6 +91,8 @@ class _Counter:
         self.fields: dict[int, list[float]] = {}
         self.scans: dict[int, list[float]] = {}
         self.channels: dict[int, tuple[np.ndarray, float]] = {}
+        self.hands = {int(w.id): ms.polarization_of(w.id).correlations for w in ms.spws if int(w.id) in spws}
+        self.correlations: dict[str, list[float]] = {}
 
     def add(self, spw: int, columns: dict[str, np.ndarray]) -> None:
         flag = columns["FLAG"]
@@ -105,6 +109,10 @@ class _Counter:
                 chosen = ids == key
                 part[0] += float(rows[chosen].sum())
                 part[1] += size * int(chosen.sum())
+        for hand, lost in zip(self.hands[spw], flag.sum(axis=(1, 2)).tolist(), strict=True):
+            part = self.correlations.setdefault(hand, [0.0, 0.0])
+            part[0] += float(lost)
+            part[1] += float(flag.shape[1] * flag.shape[2])
         sums, count = self.channels.get(spw, (np.zeros(flag.shape[1]), 0.0))
         self.channels[spw] = (sums + flag.sum(axis=(0, 2)), count + flag.shape[0] * flag.shape[2])
 
@@ -135,6 +143,7 @@ def look(
         by_field=_by_name((names.get(k, str(k)), v) for k, v in counter.fields.items()),
         by_scan=_by_name((str(k), v) for k, v in sorted(counter.scans.items())),
         channels={str(virtual[s]): tuple((f / max(n, 1)).tolist()) for s, (f, n) in sorted(counter.channels.items())},
+        by_correlation=_by_name(counter.correlations.items()),
     )  # fmt: skip
     spectra = tuple(
         Spectrum(

@@ -271,6 +271,14 @@ def test_a_restore_gives_the_same_data_and_flags(folder, faulty):
         assert np.array_equal(one[column], two[column]), column
 
 
+def test_flags_by_correlation_add_up(faulty):
+    after = faulty.outcome("hifv_applycals").result.after[faulty.ms.name]
+    assert list(after.by_correlation) == ["RR", "RL", "LR", "LL"]
+    # A baseline counts for both of its antennas, and once for each correlation.
+    assert sum(f for f, _ in after.by_correlation.values()) == np.sum(after.flagged) / 2 > 0
+    assert sum(t for _, t in after.by_correlation.values()) == np.sum(after.total) / 2
+
+
 def test_the_report_says_what_was_observed_and_found(faulty):
     from xml.etree import ElementTree
 

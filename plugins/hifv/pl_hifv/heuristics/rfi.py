@@ -27,6 +27,11 @@ Only ratios inside one baseband matter.
 DEFAULT_SEFD_JY = 500.0
 
 
+def has_sefd(band: str) -> bool:
+    """Whether the sensitivity of a band's receivers is known."""
+    return band in _SEFD
+
+
 def sefd_jy(band: str, frequency_hz: float) -> float:
     """System equivalent flux density, interpolated linearly; the nearest value outside the band's range.
 

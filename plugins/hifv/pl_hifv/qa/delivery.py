@@ -171,7 +171,8 @@ def _antennas(band: BandWeights) -> list[QAScore]:
                 metric="statwt.high", value=worst.above, score=WEIGHTS_HIGH if often else 0.9,
                 short=f"weights above {HIGH_WEIGHT:g}",
                 long=f"Antenna weights above {HIGH_WEIGHT:g} {'are frequent' if often else 'occur'} on"
-                f" {', '.join(listed)} of {band.vis}, band {band.band}: {100 * worst.above:.2g}% of those of"
+                f" {', '.join(listed) if len(listed) <= FEW else f'{len(listed)} antennas'} of {band.vis}, band"
+                f" {band.band}: {100 * worst.above:.2g}% of those of"
                 f" {worst.name}." + (" Its noise cannot be that low; look at the flux scale." if often else ""),
                 applies_to=AppliesTo(vis=band.vis, antenna=listed),
             )

@@ -11,7 +11,7 @@ from pl_hifv.bursts import Burst
 from pl_hifv.calibrators import state_of
 from pl_hifv.contsel import continuum
 from pl_hifv.flagger import COLUMNS, Flagger, Step
-from pl_hifv.heuristics.rfi import MODES, Mode, growable
+from pl_hifv.heuristics.rfi import MODES, Mode, growable, has_sefd
 from pl_hifv.occupancy import FlagMap, Spectrum, look, virtual_ids
 from pl_hifv.phases import PhaseJump
 from pl_hifv.selections import Part, calibrators, targets, tested
@@ -149,6 +149,11 @@ def _check(
     ctx: StageContext, ms: MeasurementSet, mode: Mode, part: Part, inputs: CheckflagInputs, version: str
 ) -> Checked:
     column = COLUMNS[mode.column]
+    unknown = sorted({w.band or "unknown" for w in ms.science_spws if not has_sefd(w.band)})
+    if unknown and mode.adjust and mode.use_sefd:
+        ctx.log.warning(
+            f"{ms.name}: the sensitivity of {', '.join(unknown)} band is not known; thresholds take it as constant."
+        )
     before, seen = look(ctx, ms, fields=part.fields, scans=part.scans, column=column)
     chosen = continuum(ctx, ms) if mode.data == "target" and inputs.usecontdat else {}
     chosen = {f: s for f, s in chosen.items() if f in part.fields}

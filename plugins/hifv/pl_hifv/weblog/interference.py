@@ -96,12 +96,20 @@ def flag_tables(page: Page, sets: list[tuple[str, FlagMap, FlagMap]]) -> None:
     for kind, rows in (
         ("Antenna", [[v, k, *_percent(b.by_antenna()[k], f)] for v, b, a in sets for k, f in a.by_antenna().items()]),
         ("Spw", [[v, k, *_percent(b.by_spw()[k], f)] for v, b, a in sets for k, f in a.by_spw().items()]),
-    ):
+        ("Correlation", [
+            [v, k, *_percent(_share(b.by_correlation.get(k)), _share(counts))]
+            for v, b, a in sets for k, counts in a.by_correlation.items()
+        ]),
+    ):  # fmt: skip
         page.table(
             ["Measurement set", kind, "Before", "After", "Newly"], rows, caption=f"Flagged data by {kind.lower()}",
             units={"Before": "%", "After": "%", "Newly": "%"}, filters=(kind.lower(),),
             formats={"Before": ".2f", "After": ".2f", "Newly": ".2f"},
         )  # fmt: skip
+
+
+def _share(counts: tuple[float, float] | None) -> float:
+    return counts[0] / counts[1] if counts and counts[1] else 0.0
 
 
 def _percent(before: float, after: float) -> tuple[float, float, float]:
