@@ -204,11 +204,12 @@ class BandState:
 
 @attrs.frozen(kw_only=True)
 class FieldSpectrum:
-    """The spectrum of a secondary calibrator, over all bands in which it was measured."""
+    """The spectrum of a secondary calibrator, over all ``bands`` in which it was measured (empty: not known)."""
 
     field: int
     name: str
     fit: SpectralFit
+    bands: tuple[str, ...] = attrs.field(default=(), converter=tuple)
 
 
 @attrs.frozen(kw_only=True)

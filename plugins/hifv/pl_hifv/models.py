@@ -50,10 +50,20 @@ def set_standards(ctx: Any, ms: MeasurementSet) -> tuple[int, ...]:
 
 
 def set_spectra(ctx: Any, ms: MeasurementSet, spectra: Iterable[FieldSpectrum]) -> None:
-    """Set the spectra of secondary calibrators as models of all science windows they were observed in."""
+    """Set the spectra of secondary calibrators as models of the science windows they were observed in.
+
+    Not in bands that they were not measured in: what a spectrum at 5 GHz promises at 33 GHz would look like a flux
+    scale, where none could be had.
+    """
     for spectrum in spectra:
         field = ms.field(spectrum.field)
-        windows = [int(s.id) for s in ms.science_spws if not field.spws or int(s.id) in field.spws]
+        windows = [
+            int(s.id) for s in ms.science_spws
+            if (not field.spws or int(s.id) in field.spws)
+            and (not spectrum.bands or (s.band or "unknown") in spectrum.bands)
+        ]  # fmt: skip
+        if not windows:
+            continue
         fit = spectrum.fit
         ctx.casa.setjy(
             vis=ms.path, field=str(field.id), spw=",".join(str(w) for w in windows), selectdata=False,

@@ -285,6 +285,20 @@ def test_a_standard_with_a_second_field_keeps_its_model() -> None:
     assert {(s.field, s.name) for s in spectra} == {(2, "3C286"), (1, "J1310")}
 
 
+def test_a_spectrum_is_no_model_in_bands_where_it_was_not_measured() -> None:
+    from types import SimpleNamespace
+
+    from pl_hifv.models import set_spectra
+
+    ms = banded(sample_ms(fields=("J1310",), n_spws=4, scans=(SampleScan(0, "PHASE", (0, 1, 2, 3)),)))
+    fit = SpectralFit(reference_hz=5e9, coefficients=[0.0, -0.3], covariance=[[0.0, 0.0], [0.0, 0.0]])
+    calls: list[dict] = []
+    ctx = SimpleNamespace(casa=SimpleNamespace(setjy=lambda **how: calls.append(how)))
+    for bands in (("C",), ("C", "Ka"), (), ("X",)):
+        set_spectra(ctx, ms, [FieldSpectrum(field=0, name="J1310", fit=fit, bands=bands)])
+    assert [c["spw"] for c in calls] == ["0,1", "0,1,2,3", "0,1,2,3"]
+
+
 def test_flux_residuals_count_whatever_their_sign() -> None:
     assert fluxes([0.005, -0.009])["flux.residual"] == 1.0
     assert fluxes([0.001, -0.2])["flux.residual"] == pytest.approx(0.8)

@@ -271,7 +271,7 @@ class Fluxboot(Stage[FluxbootInputs, FluxbootResult]):
             # A standard may have a second field for other purposes: the model of its own stays what it is.
             ids = [f for f in calibrators.selection(ms).calibrator_fields if ms.field(f).name == name]
             ids = [f for f in ids if f not in found.standards.get(ms.name, ())]
-            spectra += [FieldSpectrum(field=i, name=name, fit=fit) for i in ids]
+            spectra += [FieldSpectrum(field=i, name=name, fit=fit, bands=bands) for i in ids]
         return tuple(spectra)
 
 
