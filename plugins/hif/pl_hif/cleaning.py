@@ -50,6 +50,8 @@ class Settings:
     niter: int | None = None
     tlimit: float | None = None
     drcorrect: float | None = None
+    clean_continuum: bool = False
+    """Clean the central region of a cube in channels of the continuum, too."""
     mask: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     """Files or region text to clean within, where the masking is manual."""
     more: dict[str, Any] = attrs.field(factory=dict)
@@ -252,7 +254,7 @@ def _clean_once(
     nsigma: float, threshold: float | None, regions: list[str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Clean within one mask, down to a threshold or a multiple of the noise."""
-    mask: dict[str, Any] = {}
+    mask: dict[str, Any] | None = {}
     if masking == "multithresh":
         mask = {"usemask": "auto-multithresh", **settings.automask}
     elif masking in ("regions", "peaks"):
@@ -260,14 +262,39 @@ def _clean_once(
     elif masking == "manual":
         mask = {"usemask": "user", "mask": list(settings.mask)}
     elif masking == "centralregion":
-        mask = {"usemask": "pb", "pbmask": 0.3}
+        mask = _central_mask(ctx, target, settings)
     _remove_mask(ctx, target.imagename)
+    most = _niter(target, settings, dirty, nsigma) if mask is not None else 0
     report = ctx.casa.tclean(
-        **task, **mask, niter=_niter(target, settings, dirty, nsigma), calcpsf=False, calcres=False, restoration=True,
+        **task, **(mask or {}), niter=most, calcpsf=False, calcres=False, restoration=True,
         pbcor=target.specmode == "cube", restoringbeam=_restoring(ctx, target, settings),
         nsigma=0.0 if threshold else nsigma, threshold=f"{threshold or 0.0}Jy",
     )  # fmt: skip
     return report or {}
+
+
+_CENTRAL = 0.3
+"""Where the primary beam is above this is the central region."""
+
+
+def _central_mask(ctx: ItemContext, target: CleanTarget, settings: Settings) -> dict[str, Any] | None:
+    """The inner primary beam; in a cube with known continuum only in the channels outside that, None without any.
+
+    Of mosaics, whose response is no circle, every channel is cleaned.
+    """
+    whole = {"usemask": "pb", "pbmask": _CENTRAL}
+    if target.specmode != "cube" or not target.continuum or settings.clean_continuum or target.gridder == "mosaic":
+        return whole
+    response = np.nan_to_num(measure.plane(ctx, measure.image_path(target.imagename, "pb")))
+    radius = float(np.sqrt((response > _CENTRAL).sum() / np.pi))
+    x, y = (n // 2 for n in target.imsize)
+    runs = masks.line_channels(target.start_hz or 0.0, target.width_hz or 0.0, target.nchan, target.continuum)
+    if not runs:
+        return None
+    if not radius:
+        return whole
+    circle = f"circle[[{x}pix,{y}pix],{radius:.1f}pix]"
+    return {"usemask": "user", "mask": [f"{circle}, range=[{a}chan,{b}chan]" for a, b in runs]}
 
 
 def _clean_automatic(

@@ -86,6 +86,14 @@ def test_noise_has_no_tip():
     assert found.count == 0
 
 
+def test_channels_outside_the_continuum():
+    # Ten channels of 1 kHz from 100 kHz on; continuum 100 to 102 and 107.5 to 120 kHz.
+    ranges = [(100e3, 102e3), (107.5e3, 120e3)]
+    assert masks.line_channels(100e3, 1e3, 10, ranges) == [(3, 7)]
+    assert masks.line_channels(100e3, 1e3, 10, [(102e3, 104e3)]) == [(0, 1), (5, 9)]
+    assert masks.line_channels(100e3, 1e3, 10, [(0.0, 1e6)]) == []
+
+
 def inputs(**given: object) -> MakeimagesInputs:
     made, _ = resolve(MakeimagesInputs, {}, given)
     assert isinstance(made, MakeimagesInputs)

@@ -9,6 +9,7 @@ emission can reach.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -197,6 +198,15 @@ def rectangles(mask: NDArray[np.bool_], cell: int = 1) -> list[tuple[int, int, i
             x * cell, y * cell, min((x + width) * cell, nx) - 1, min((y + height) * cell, ny) - 1,
         ))  # fmt: skip
     return found
+
+
+def line_channels(
+    start_hz: float, width_hz: float, nchan: int, continuum: Sequence[tuple[float, float]]
+) -> list[tuple[int, int]]:
+    """Runs of channels of a cube (inclusive) whose centres lie in none of the continuum's ranges (Hz)."""
+    free = [not any(low <= start_hz + i * width_hz <= high for low, high in continuum) for i in range(nchan)]
+    edges = np.flatnonzero(np.diff(np.array([False, *free, False]).astype(int)))
+    return [(int(a), int(b) - 1) for a, b in edges.reshape(-1, 2)]
 
 
 def region_text(boxes: list[tuple[int, int, int, int]]) -> list[str]:

@@ -46,6 +46,9 @@ class MakeimagesInputs(Inputs):
         None, doc="Clean down to this multiple of the noise that the visibilities promise instead.", minimum=0.1
     )
     drcorrect: float | None = param(None, doc="Factor on tlimit for images limited in dynamic range.", minimum=0.1)
+    cleancontranges: bool = param(
+        False, doc="Clean the central region of cubes (hm_masking='centralregion') in continuum channels, too."
+    )
     hm_sidelobethreshold: float | None = param(None, doc="CASA's sidelobethreshold for automatic masks.", hidden=True)
     hm_noisethreshold: float | None = param(None, doc="CASA's noisethreshold for automatic masks.", hidden=True)
     hm_lownoisethreshold: float | None = param(None, doc="CASA's lownoisethreshold for automatic masks.", hidden=True)
@@ -308,6 +311,7 @@ def _settings(job: _Job) -> Settings:
     return Settings(
         masking=i.masking, nsigma=i.hm_nsigma, threshold_jy=i.threshold, cyclefactor=i.hm_cyclefactor,
         niter=i.niter, automask=job.automask, tlimit=i.tlimit, drcorrect=i.drcorrect, mask=i.mask, more=i.tclean,
+        clean_continuum=i.cleancontranges,
     )  # fmt: skip
 
 
