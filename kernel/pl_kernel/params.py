@@ -59,7 +59,8 @@ class Parameter:
             raise InputError(f"Parameter '{self.name}' takes a {self.type_name}; got {value!r}{because}.") from None
         for item in result if isinstance(result, tuple) else (result,):
             if self.choices and item is not None and item not in self.choices:
-                raise UnknownName(f"choice for parameter '{self.name}'", str(item), map(str, self.choices))
+                known = [str(c) for c in self.choices if c != ""]
+                raise UnknownName(f"choice for parameter '{self.name}'", str(item), known)
             if isinstance(item, (int, float)) and not isinstance(item, bool):
                 if self.minimum is not None and not item >= self.minimum:
                     raise InputError(f"Parameter '{self.name}' must be at least {self.minimum:g}; got {item!r}.")

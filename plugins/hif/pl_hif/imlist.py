@@ -27,7 +27,7 @@ ALL_WINDOWS = -1
 BLUESHIFT = 0.99
 LINE_CHANNELS = 0.5
 """Channels finer than this part of the coarsest in an image belong to a window set up for a line."""
-_WORDS = ("", "best", "all", "regcal", "selfcal")
+_WORDS = ("best", "all", "regcal", "selfcal")
 
 
 @attrs.frozen(kw_only=True)
@@ -69,26 +69,32 @@ def chosen_types(
         if not there:
             raise InputError(f"No data with the intent {intent} have a column {name} whose state is known.")
         return tuple(there[:1])
-    words = [w.strip() for w in wanted.split(",") if w.strip()] or ["best"]
-    lower = [w.lower() for w in words]
-    if len(words) > 1 and {"best", "all"} & set(lower):
-        raise InputError(f"datatype: best and all stand alone; got '{wanted}'.")
-    if lower == ["best"]:
+    words = type_words(wanted) or ("best",)
+    if words == ("best",):
         return tuple(there[:1])
     found: list[DataType] = []
-    for word, low in zip(words, lower, strict=True):
-        if low in _WORDS:
-            found += [
-                t
-                for kind in (("SELFCAL", "REGCAL") if low == "all" else (low.upper(),))
-                for t in there
-                if t.name.startswith(kind)
-            ]
-        elif word.upper() in DataType.__members__:
-            found.append(DataType[word.upper()])
+    for word in words:
+        if word in _WORDS:
+            kinds = ("SELFCAL", "REGCAL") if word == "all" else (word.upper(),)
+            found += [t for kind in kinds for t in there if t.name.startswith(kind)]
         else:
-            raise UnknownName("data type", word, [*_WORDS[1:], *DataType.__members__])
+            found.append(DataType[word.upper()])
     return tuple(dict.fromkeys(found))
+
+
+def type_words(text: str) -> tuple[str, ...]:
+    """Words and names of types of the parameter datatype, in lower case.
+
+    Raises:
+        UnknownName: no such type or word. InputError: words that do not go together.
+    """
+    words = tuple(w.strip().lower() for w in text.split(",") if w.strip())
+    if len(words) > 1 and {"best", "all"} & set(words):
+        raise InputError(f"datatype: best and all stand alone; got '{text}'.")
+    for word in words:
+        if word not in _WORDS and word.upper() not in DataType.__members__:
+            raise UnknownName("data type", word, [*_WORDS, *DataType.__members__])
+    return words
 
 
 def groups(sets: Sequence[MeasurementSet], per_eb: bool, per_session: bool) -> list[tuple[str, list[MeasurementSet]]]:

@@ -214,6 +214,7 @@ def test_execution_blocks_and_sessions():
         ({"uvtaper": ["5 stones"]}, "uvtaper"),
         ({"specmode": "cube", "start": "soon"}, "start"),
         ({"hm_cell": "5 stones"}, "hm_cell"),
+        ({"datatype": "better"}, "data type"),
     ],
 )
 def test_parameters_are_judged_before_work_starts(given, message):

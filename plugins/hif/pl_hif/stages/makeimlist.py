@@ -84,8 +84,9 @@ class MakeimlistInputs(Inputs):
         None, doc="A file of line ranges (LSRK); what is outside is continuum. contfile comes first."
     )
     datatype: str = param(
-        "", doc="State of the data: best, regcal, selfcal, all, or names of types; default the best there is."
-    )
+        "", doc="State of the data: best, regcal, selfcal, all, or names of types; default the best there is.",
+        check=lambda value: imlist.type_words(value) and None,
+    )  # fmt: skip
     datacolumn: str = param("", choices=("", "data", "corrected"), doc="Column to image, instead of datatype.")
     per_eb: bool = param(False, doc="Each execution block by itself.")
     per_session: bool = param(False, doc="Each session by itself.")
