@@ -273,7 +273,7 @@ def test_a_file_of_ranges_is_looked_for_beside_the_run_then_in_what_was_restored
 def test_a_rest_frequency_is_that_of_the_window_and_not_of_another() -> None:
     from types import SimpleNamespace
 
-    from pl_hif.imlist import named_rest_frequency
+    from pl_hif.imagegeometry import named_rest_frequency
 
     def named(frequencies: dict[int, tuple[float, ...]], spw: int, low_hz: float) -> float | None:
         source = SimpleNamespace(id=7, rest_frequencies_hz=frequencies)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pl_hif import imlist
+from pl_hif import imagegeometry, imlist
 from pl_hif.heuristics import cubeaxis, taper, uvrange
 from pl_hif.targets import CLEAN_LIST, CONTINUUM, SIZE_MITIGATION, CleanTarget, ContinuumRecord
 from pl_kernel import InputError, Inputs, PlError, Result, Stage, param
@@ -42,7 +42,7 @@ class MakeimlistInputs(Inputs):
     stokes: str = param("", choices=("", "I", "IQUV"), doc="Stokes parameters; default I.")
     hm_cell: str = param(
         "", doc="Pixel size: '5ppb' (pixels per beam) or an angle; default 5 pixels per beam.",
-        check=lambda value: imlist.cell_arcsec(value, 1.0) and None,
+        check=lambda value: imagegeometry.cell_arcsec(value, 1.0) and None,
     )  # fmt: skip
     hm_imsize: str = param(
         "", doc="Size in pixels (one or two numbers), or the level of the primary beam to reach ('0.3pb').",
