@@ -175,7 +175,7 @@ def replay(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("words", [(".cube.", ".image.fits"), (".cont.", ".image.fits"), (".cube.", ".mom0.fits")])
+@pytest.mark.parametrize("words", [(".cube.", ".image.fits"), (".cont.", ".image.tt0.fits"), (".cube.", ".mom0.fits")])
 def test_casa_alone_repeats_the_images(demo: Path, replay: Path, words: tuple[str, ...]) -> None:
     from astropy.io import fits
 

@@ -62,7 +62,7 @@ def test_an_antenna_without_data_does_not_stand_out():
     assert standing_out(spectra) == []
 
 
-@pytest.mark.parametrize(("number", "shown"), [(0, 0), (1, 1), (29, 29), (31, 16), (100, 25), (500, 30)])
+@pytest.mark.parametrize(("number", "shown"), [(0, 0), (1, 1), (29, 29), (30, 30), (31, 16), (100, 25), (500, 30)])
 def test_at_most_thirty_targets_are_shown(number, shown):
     assert len(some_of(range(number))) == shown
 

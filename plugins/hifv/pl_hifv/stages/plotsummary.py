@@ -125,8 +125,11 @@ class Plotsummary(Stage[PlotsummaryInputs, PlotsummaryResult]):
 
 
 def some_of(targets: Sequence[Field]) -> Sequence[Field]:
-    """At most as many targets as are shown, evenly spread over the list."""
-    return targets[:: len(targets) // TARGETS_SHOWN + 1]
+    """At most as many targets as are shown, evenly spread over the list.
+
+    The reference pipeline (2026) takes every (n//30 + 1)-th, and so 15 of 30.
+    """
+    return targets[:: max(1, -(-len(targets) // TARGETS_SHOWN))]
 
 
 def _summarise(
